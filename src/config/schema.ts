@@ -1,0 +1,299 @@
+import { z } from 'zod';
+import { parseEndpoint, parseIp } from '../model/address.ts';
+import { balancePolicies, parseNodeName, parseServiceName } from '../model/service.ts';
+import { duration, size } from './units.ts';
+
+/*
+ * The one schema of /etc/mesh-node/mesh-node.yaml: it gives the types, the defaults (here and nowhere else), the
+ * validation, docs/configuration.md and docs/configuration.schema.json.
+ */
+
+const port = (fallback: number) => z.int().min(1).max(65535).default(fallback);
+const count = (fallback: number) => z.int().min(1).max(1_000_000).default(fallback);
+const path = (fallback: string) => z.string().regex(/^\//, 'expected an absolute path').default(fallback);
+const name = (what: string, parse: (text: string) => string | undefined) =>
+  z
+    .string()
+    .refine((text) => parse(text) !== undefined, `expected a ${what}: lower-case letters, digits, - and .`);
+const nodeName = name('node name', parseNodeName);
+const zoneName = name('zone name', parseNodeName);
+const serviceName = name('service name', parseServiceName);
+const ip = z.string().refine((text) => parseIp(text) !== undefined, 'expected an IPv4 or IPv6 address');
+const endpoint = z
+  .string()
+  .refine(
+    (text) => parseEndpoint(text) !== undefined,
+    'expected ADDRESS:PORT, for example 10.0.0.1:15008 or [fd00::1]:15008',
+  );
+
+const node = z
+  .strictObject({
+    name: nodeName
+      .optional()
+      .describe(
+        'Name of this host in the mesh; by default its host name. Must be the name in its certificate.',
+      ),
+    zone: zoneName.default('default').describe('The data centre (failure domain) this host stands in.'),
+    address: ip
+      .optional()
+      .describe('Address at which other hosts reach this one; by default the one of its default route.'),
+    callAs: serviceName
+      .optional()
+      .describe('Service that this host calls as; its certificate must allow it.'),
+  })
+  .prefault({})
+  .describe('Who this host is.');
+
+const capture = z
+  .strictObject({
+    mode: z
+      .enum(['services', 'all', 'off'])
+      .default('services')
+      .describe(
+        'What is intercepted: only addresses of known services, everything but the allow-list, or nothing.',
+      ),
+    port: port(15001).describe(
+      'Loopback port of the capture listener; outside net.ipv4.ip_local_port_range.',
+    ),
+    bridges: z
+      .array(z.string().regex(/^[a-zA-Z0-9_.-]{1,15}$/, 'expected an interface name'))
+      .max(64)
+      .default([])
+      .describe('Bridges of local containers whose outgoing connections are intercepted too (PREROUTING).'),
+    allowList: path('/etc/mesh-node/allow-list').describe(
+      'File of destinations that are never touched; watched while running.',
+    ),
+    ipv6: z
+      .enum(['auto', 'on', 'off'])
+      .default('auto')
+      .describe('Intercept IPv6 too; auto: when the host has it.'),
+    backend: z
+      .enum(['auto', 'nft', 'legacy'])
+      .default('auto')
+      .describe('iptables backend; auto takes the one of the iptables command and remembers it.'),
+    reassertInterval: duration('10s').describe(
+      'How often the rules are verified and, where they were changed, put back.',
+    ),
+    protect: z
+      .array(z.string())
+      .default(['tcp/22', '169.254.169.254'])
+      .describe(
+        'Allow-list entries that hold before any file is read, so that no rule can lock the operator out.',
+      ),
+  })
+  .prefault({})
+  .describe('Interception by iptables.');
+
+const tunnel = z
+  .strictObject({
+    listen: ip.default('::').describe('Address of the tunnel listener.'),
+    port: port(15008).describe('Port of the tunnel listener.'),
+    handshakeTimeout: duration('5s').describe('Bound on TCP connect, TLS and WebSocket handshake together.'),
+    keepaliveInterval: duration('10s').describe(
+      'A tunnel without traffic is pinged this often; two missed answers end it.',
+    ),
+    idleTimeout: duration('5m').describe('A tunnel without streams is closed after this.'),
+    maxStreams: count(4096).describe('Streams that a peer may have open on one tunnel.'),
+    maxTunnels: count(4096).describe('Tunnels of one worker, both directions.'),
+    initialWindow: size('256KiB').describe('Credit of a new stream; grows with the delay of the path.'),
+    maxWindow: size('16MiB').describe('Most credit of one stream.'),
+    sessionBuffer: size('32MiB').describe(
+      'Most bytes that one tunnel holds for slow readers; past it no stream gets new credit.',
+    ),
+    backoffBase: duration('100ms').describe('First pause after a failed dial; doubles with full jitter.'),
+    backoffMax: duration('10s').describe('Longest pause between dials of one peer.'),
+  })
+  .prefault({})
+  .describe('Tunnels between hosts.');
+
+const identity = z
+  .strictObject({
+    trustDomain: name('trust domain', parseNodeName).default('mesh').describe('SPIFFE trust domain.'),
+    authority: path('/etc/mesh-node/identity/ca.crt').describe(
+      'PEM bundle of the authorities that are believed.',
+    ),
+    certificate: path('/etc/mesh-node/identity/node.crt').describe(
+      'PEM certificate of this node (mesh-node ca issue).',
+    ),
+    key: path('/etc/mesh-node/identity/node.key').describe('PEM private key of this node; mode 0600.'),
+  })
+  .prefault({})
+  .describe('Certificates.');
+
+const fileRegistry = z.strictObject({
+  type: z.literal('file'),
+  directory: path('/etc/mesh-node/catalogue.d').describe('Directory of YAML files, watched.'),
+});
+const serfRegistry = z.strictObject({
+  type: z.literal('serf'),
+  address: endpoint.default('127.0.0.1:7373').describe('RPC address of the local Serf agent.'),
+  authKeyFile: z
+    .string()
+    .regex(/^\//, 'expected an absolute path')
+    .optional()
+    .describe('File with the RPC auth key; mode 0600.'),
+  resyncInterval: duration('30s').describe(
+    'How often the full member list is compared, because event streams stall silently.',
+  ),
+  timeout: duration('5s').describe('Bound on one RPC answer.'),
+});
+const registry = z.discriminatedUnion('type', [fileRegistry, serfRegistry]);
+
+const cache = z
+  .strictObject({
+    file: path('/var/lib/mesh-node/catalogue.cache').describe(
+      'Where the catalogue is kept for a cold boot without registry.',
+    ),
+    writeDelay: duration('500ms').describe('Changes within this time are written together.'),
+    memoryEntries: count(10_000).describe('Answers to on-demand questions kept in memory.'),
+    freshFor: duration('30s').describe('An answer this young is used as it is.'),
+    staleFor: duration('10m').describe('An older one is used while a new one is fetched.'),
+    negativeFor: duration('5s').describe('How long "nobody knows" is remembered.'),
+    lookupTimeout: duration('500ms').describe('Bound on one on-demand question to the registries.'),
+  })
+  .prefault({})
+  .describe('Memory and file tiers in front of the registries.');
+
+const balance = z
+  .strictObject({
+    policy: z
+      .enum(balancePolicies)
+      .default('round-robin')
+      .describe('For services that name no policy of their own.'),
+    connectTimeout: duration('5s').describe('Bound on reaching one instance.'),
+    attempts: z
+      .int()
+      .min(1)
+      .max(10)
+      .default(3)
+      .describe('Instances tried for one connection, as long as no byte reached any.'),
+    replayBuffer: size('64KiB').describe("Most of a caller's first bytes kept for another attempt."),
+    ejectAfter: count(5).describe('Consecutive failures after which an instance is set aside.'),
+    ejectBase: duration('5s').describe('First time out; doubles with each ejection in a row.'),
+    ejectMax: duration('5m').describe('Longest time out.'),
+    maxEjectedPercent: z
+      .int()
+      .min(0)
+      .max(100)
+      .default(50)
+      .describe('Share of a service that may be out at once.'),
+  })
+  .prefault({})
+  .describe('How an instance is picked, and set aside when it fails.');
+
+const zone = z.strictObject({
+  name: zoneName.describe('A zone other than this one.'),
+  gateways: z
+    .array(
+      z.strictObject({
+        node: nodeName.describe('Name in the gateway’s certificate.'),
+        address: endpoint.describe('Its tunnel listener.'),
+      }),
+    )
+    .min(1)
+    .max(64)
+    .describe('Zone-agents through which the zone is reached, any of them.'),
+});
+
+const zoneAgent = z
+  .strictObject({
+    maxHops: z.int().min(1).max(8).default(4).describe('Relays that one stream may pass.'),
+    maxRelayStreams: count(4096).describe('Relayed sessions at once.'),
+  })
+  .prefault({})
+  .describe('Settings of `mesh-node zone-agent`.');
+
+const limits = z
+  .strictObject({
+    connections: count(8000).describe('Intercepted connections of one worker; beyond it new ones are reset.'),
+    acceptBatch: z
+      .int()
+      .min(1)
+      .max(1024)
+      .default(64)
+      .describe('Connections accepted in one turn of the loop.'),
+    writeBuffer: size('256KiB').describe('Bytes held for one connection before its other side is paused.'),
+    keepaliveIdle: duration('30s').describe(
+      'TCP keepalive on both legs; under the 60 s CLOSE_WAIT timeout of conntrack.',
+    ),
+    halfClosedIdle: duration('5m').describe('A half-closed connection without traffic is ended after this.'),
+  })
+  .prefault({})
+  .describe('Bounds of the data plane.');
+
+const daemon = z
+  .strictObject({
+    user: z
+      .string()
+      .default('mesh-node')
+      .describe('User that the daemon runs as; its own traffic is never intercepted.'),
+    workers: z
+      .union([z.literal('auto'), z.int().min(1).max(16)])
+      .default('auto')
+      .describe('Data-plane processes; auto: one up to 4 cores, then one for each 4, at most 4.'),
+    stateDirectory: path('/var/lib/mesh-node').describe('What survives a restart.'),
+    runtimeDirectory: path('/run/mesh-node').describe('Socket and other things that do not.'),
+    drainTimeout: duration('30s').describe('How long live connections may go on after SIGTERM.'),
+    heartbeatInterval: duration('500ms').describe('How often each worker is asked for a sign of life.'),
+    hangTimeout: duration('2s').describe('A worker silent for this long is killed and replaced.'),
+  })
+  .prefault({})
+  .describe('Processes.');
+
+const telemetry = z
+  .strictObject({
+    logLevel: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error'])
+      .default('info')
+      .describe('Least level that is logged.'),
+    accessLog: z
+      .union([
+        z.literal('stdout'),
+        z.literal('off'),
+        z.string().regex(/^\//, 'expected stdout, off or an absolute path'),
+      ])
+      .default('stdout')
+      .describe('Where one JSON line for each connection goes.'),
+    accessLogBuffer: size('4MiB').describe(
+      'Most bytes waiting to be written; lines beyond it are dropped and counted.',
+    ),
+    metricsListen: z
+      .union([z.literal('off'), endpoint])
+      .default('127.0.0.1:15090')
+      .describe('Address of the Prometheus endpoint (GET /metrics, /ready).'),
+    flushInterval: duration('1s').describe('How often workers hand their counts to the supervisor.'),
+  })
+  .prefault({})
+  .describe('Log, metrics, access log.');
+
+/** Schema of the whole file. Unknown keys are errors everywhere. */
+export const configSchema = z.strictObject({
+  node,
+  capture,
+  tunnel,
+  identity,
+  registries: z
+    .array(registry)
+    .max(16)
+    .prefault([{ type: 'file' }])
+    .describe('Where services come from; earlier ones win where two speak of the same service.'),
+  cache,
+  balance,
+  zones: z.array(zone).max(256).default([]).describe('Other zones and how they are reached.'),
+  zoneAgent,
+  limits,
+  daemon,
+  telemetry,
+});
+
+type DeepReadonly<T> = T extends (infer U)[]
+  ? readonly DeepReadonly<U>[]
+  : T extends object
+    ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
+    : T;
+
+/** The configuration as the program uses it: complete, checked, frozen; durations in ms, sizes in bytes. */
+export type Config = DeepReadonly<z.output<typeof configSchema>>;
+/** The configuration as it is written in the file. */
+export type ConfigInput = z.input<typeof configSchema>;
+export type RegistryConfig = Config['registries'][number];

@@ -1,0 +1,51 @@
+import type { ErrorCode } from '../model/errors.ts';
+
+/** Why a channel is over. */
+export interface ChannelClose {
+  /** `done`: both halves ended. `local`: we called `reset`. Anything else: what went wrong. */
+  readonly reason: 'done' | 'local' | ErrorCode;
+  /**
+   * False only when it is certain that no byte we wrote reached the application at the other end; then, and only
+   * then, another instance may be tried. A TCP socket is `delivered: false` until it was connected.
+   */
+  readonly delivered: boolean;
+  /** One sentence for the log. */
+  readonly detail?: string;
+}
+
+/** What the owner of a channel is told. Calls never nest within the owner's own call of `write`, `end` or `reset`. */
+export interface ChannelHandler {
+  /** Connected (TCP) or accepted by the far end (tunnel stream). Not called on channels that were accepted. */
+  open?(): void;
+  /** Bytes arrived. They are the channel's and valid only during this call: copy what you keep. */
+  data(bytes: Uint8Array): void;
+  /** The other side will send nothing more (half-close). */
+  end(): void;
+  /** After `write` returned false: everything pending went out, write again. */
+  drain(): void;
+  /** The channel is over and its descriptor is free. Exactly once, last. */
+  close(why: ChannelClose): void;
+}
+
+/**
+ * A full-duplex byte stream: a TCP socket, a tunnel stream. Starts paused; set `handler`, then `resume()`.
+ * Each direction ends by itself. Backpressure is a boolean and a `drain`, as everywhere.
+ */
+export interface Channel {
+  handler: ChannelHandler;
+  /**
+   * Takes all the bytes, always; copies what cannot go out at once, so the caller may reuse its buffer. Before the
+   * channel is open, bytes are kept and go out with the opening. Returns false when the caller should stop until
+   * `drain`. Ignored after `end`, `reset` or close (returns true).
+   */
+  write(bytes: Uint8Array): boolean;
+  /** Half-close: nothing more will be written; what is pending still goes out. */
+  end(): void;
+  /** Aborts both directions; the other side sees a reset (RST, RESET frame), never a clean end. `close` follows. */
+  reset(code?: ErrorCode): void;
+  /** Stops `data` and `end`; the other side is slowed down by its own flow control. */
+  pause(): void;
+  resume(): void;
+  /** Bytes taken by `write` that have not gone out. Bounded by what the owner writes after `false`. */
+  readonly pendingBytes: number;
+}

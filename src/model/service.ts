@@ -1,0 +1,78 @@
+import type { Endpoint } from './address.ts';
+
+/** Lower-case DNS name without a final dot, at most 253 characters: `orders`, `orders.shop`. */
+export type ServiceName = string & { readonly __serviceName: unique symbol };
+
+/** Name of a host in the mesh; unique within the trust domain. Same alphabet as {@link ServiceName}. */
+export type NodeName = string & { readonly __nodeName: unique symbol };
+
+/** Unique within its service; by default the text of its address. At most 253 printable ASCII characters without spaces. */
+export type InstanceId = string & { readonly __instanceId: unique symbol };
+
+/** What an application speaks. `tcp` is carried as it is; `auto` is detected. */
+export const protocols = ['tcp', 'auto', 'http', 'http2', 'grpc', 'tls'] as const;
+export type Protocol = (typeof protocols)[number];
+
+/** How instances are picked. */
+export const balancePolicies = ['round-robin', 'least-connections'] as const;
+export type BalancePolicy = (typeof balancePolicies)[number];
+
+/** `permissive` fails open (direct when the mesh cannot carry it); `strict` fails closed. */
+export const serviceModes = ['permissive', 'strict'] as const;
+export type ServiceMode = (typeof serviceModes)[number];
+
+/** One running copy of a service. */
+export interface Instance {
+  readonly id: InstanceId;
+  /** Where it listens, as its host sees it. */
+  readonly address: Endpoint;
+  /** The mesh-node that serves it; absent when its host has none, then it is reached directly. */
+  readonly node?: NodeName;
+  readonly zone: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Relative share of new connections, 1–65535; 100 by default. */
+  readonly weight: number;
+  /** A draining instance gets no new connection and loses none. */
+  readonly draining: boolean;
+}
+
+/** A service and everything about it that routing needs. */
+export interface Service {
+  readonly name: ServiceName;
+  readonly protocol: Protocol;
+  readonly mode: ServiceMode;
+  /** True when the address of one instance may be answered by any of them. */
+  readonly interchangeable: boolean;
+  readonly balance: BalancePolicy;
+  /** Names that callers use already, beside the service's own. */
+  readonly hosts: readonly string[];
+  /** Addresses that callers use already and that mean the service as a whole, such as an old load balancer's. */
+  readonly addresses: readonly Endpoint[];
+  readonly instances: readonly Instance[];
+}
+
+/** A host that runs mesh-node. */
+export interface MeshNode {
+  readonly name: NodeName;
+  readonly zone: string;
+  /** Where its tunnel listener is reached. */
+  readonly tunnel: Endpoint;
+}
+
+const NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
+const INSTANCE = /^[\x21-\x7e]{1,253}$/;
+
+/** Checks the form of a service name; undefined when it has another. */
+export function parseServiceName(text: string): ServiceName | undefined {
+  return NAME.test(text) ? (text as ServiceName) : undefined;
+}
+
+/** Checks the form of a node name; undefined when it has another. */
+export function parseNodeName(text: string): NodeName | undefined {
+  return NAME.test(text) ? (text as NodeName) : undefined;
+}
+
+/** Checks the form of an instance id; undefined when it has another. */
+export function parseInstanceId(text: string): InstanceId | undefined {
+  return INSTANCE.test(text) ? (text as InstanceId) : undefined;
+}
