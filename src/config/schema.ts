@@ -34,9 +34,6 @@ const node = z
         'Name of this host in the mesh; by default its host name. Must be the name in its certificate.',
       ),
     zone: zoneName.default('default').describe('The data centre (failure domain) this host stands in.'),
-    address: ip
-      .optional()
-      .describe('Address at which other hosts reach this one; by default the one of its default route.'),
     callAs: serviceName
       .optional()
       .describe('Service that this host calls as; its certificate must allow it.'),

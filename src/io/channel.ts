@@ -1,4 +1,4 @@
-import type { ErrorCode } from '../model/errors.ts';
+import type { ErrorCode, ErrorSource } from '../model/errors.ts';
 
 /** Why a channel is over. */
 export interface ChannelClose {
@@ -9,6 +9,11 @@ export interface ChannelClose {
    * then, another instance may be tried. A TCP socket is `delivered: false` until it was connected.
    */
   readonly delivered: boolean;
+  /**
+   * Whose doing it was, where the channel knows: `peer` when the other agent could not be reached or its tunnel was
+   * lost, `callee` when that agent answered that the application refused. A retry treats the two differently.
+   */
+  readonly source?: ErrorSource;
   /** One sentence for the log. */
   readonly detail?: string;
 }
