@@ -1,0 +1,70 @@
+import type { Channel } from '../io/channel.ts';
+import type { Endpoint } from '../model/address.ts';
+import { MeshError } from '../model/errors.ts';
+import { grants, type PeerIdentity } from '../model/peer.ts';
+import type { Instance, InstanceId, NodeName, ServiceName } from '../model/service.ts';
+import type { Snapshot } from '../model/snapshot.ts';
+import type { Connections } from './connections.ts';
+import { type IncomingStream, join, refuse } from './join.ts';
+
+/** What a peer asks for: never an address, always a name that this host has registered. */
+export interface ServiceRequest {
+  readonly service: ServiceName;
+  readonly instance: InstanceId;
+  readonly callerService: ServiceName | undefined;
+}
+
+export interface InboundDependencies {
+  snapshot(): Snapshot;
+  direct(endpoint: Endpoint): Channel;
+  readonly node: NodeName;
+}
+
+/** Delivers what peers send to the instances of this host. */
+export class Inbound {
+  readonly #deps: InboundDependencies;
+  readonly #connections: Connections;
+
+  constructor(dependencies: InboundDependencies, connections: Connections) {
+    this.#deps = dependencies;
+    this.#connections = connections;
+  }
+
+  accept(request: ServiceRequest, stream: IncomingStream, peer: PeerIdentity, peerAddress: string): void {
+    const entry = this.#connections.begin({
+      direction: 'inbound',
+      callerNode: peer.node,
+      callerService: request.callerService,
+      callerAddress: peerAddress,
+      destination: `${request.service}/${request.instance}`,
+    });
+    entry.service = request.service;
+    entry.instance = request.instance;
+    const instance = this.#authorize(request, peer);
+    if (instance instanceof MeshError) {
+      refuse(stream, entry, instance.code, instance.message);
+      return;
+    }
+    entry.zone = instance.zone;
+    entry.path = 'local';
+    join(stream, entry, [this.#deps.direct(instance.address)].values());
+  }
+
+  #authorize(request: ServiceRequest, peer: PeerIdentity): Instance | MeshError {
+    if (request.callerService !== undefined && !grants(peer.callAs, request.callerService)) {
+      return new MeshError('denied', 'caller', `${peer.node} may not call as ${request.callerService}`);
+    }
+    const service = this.#deps.snapshot().services.get(request.service);
+    if (service === undefined)
+      return new MeshError('no-service', 'caller', `${request.service} is not known here`);
+    const instance = service.instances.find((candidate) => candidate.id === request.instance);
+    if (instance === undefined || instance.node !== this.#deps.node) {
+      return new MeshError(
+        'no-instance',
+        'caller',
+        `${request.instance} of ${request.service} is not on this host`,
+      );
+    }
+    return instance;
+  }
+}

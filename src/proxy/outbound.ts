@@ -1,0 +1,270 @@
+import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
+import {
+  type ClientAddress,
+  type Endpoint,
+  endpointKey,
+  type OriginalDestination,
+} from '../model/address.ts';
+import type { ConnectionPath, EndReason } from '../model/connection.ts';
+import type { Instance, NodeName, Service, ServiceName } from '../model/service.ts';
+import type { ConnectionEntry, Connections } from './connections.ts';
+import { Relay } from './relay.ts';
+
+/** Where a captured connection goes; what route.lookup answers, seen from here. */
+export type OutboundRoute =
+  | { readonly kind: 'service'; readonly service: Service }
+  | { readonly kind: 'instance'; readonly service: Service; readonly instance: Instance }
+  | { readonly kind: 'passthrough' }
+  | { readonly kind: 'refuse'; readonly reason: EndReason };
+
+/** A way to an instance, opened. */
+export interface OpenedPath {
+  readonly channel: Channel;
+  readonly path: ConnectionPath;
+  /** True when another agent stands between, so that its failure is not the instance's. */
+  readonly viaAgent: boolean;
+}
+
+/** Told when a pick is over: how it went, for outlier ejection and least connections. */
+export interface PickToken {
+  /** The instance was reached. */
+  connected(): void;
+  /** It could not be reached, or did not answer as it should. */
+  failed(): void;
+  /** The connection is over. Exactly once, last. */
+  finished(): void;
+}
+
+/** What an outbound connection needs from the stages; composed in the worker. */
+export interface OutboundDependencies {
+  route(destination: OriginalDestination): OutboundRoute;
+  pick(service: Service, exclude: ReadonlySet<Instance>): Instance | undefined;
+  started(service: Service, instance: Instance): PickToken;
+  /** The way through the mesh; throws nothing, failures arrive as `close`. */
+  open(service: Service, instance: Instance): OpenedPath;
+  /** The way without the mesh. */
+  direct(endpoint: Endpoint): Channel;
+  readonly callerNode: NodeName;
+  callerService(): ServiceName | undefined;
+  settings(): OutboundSettings;
+}
+
+export interface OutboundSettings {
+  /** Instances tried for one connection. */
+  readonly attempts: number;
+  /** Bytes of the caller that are kept for another attempt; may be passed by one read. */
+  readonly replayBuffer: number;
+}
+
+/** Takes captured connections to where they are meant to go. */
+export class Outbound {
+  readonly dependencies: OutboundDependencies;
+  readonly connections: Connections;
+
+  constructor(dependencies: OutboundDependencies, connections: Connections) {
+    this.dependencies = dependencies;
+    this.connections = connections;
+  }
+
+  /** `destination` is undefined for a connection that was made to the capture port itself: a loop, which is refused. */
+  accept(
+    client: Channel,
+    from: ClientAddress,
+    destination: OriginalDestination | undefined,
+    listener: Endpoint,
+  ): void {
+    const { dependencies } = this;
+    const entry = this.connections.begin({
+      direction: 'outbound',
+      callerNode: dependencies.callerNode,
+      callerService: dependencies.callerService(),
+      callerAddress: endpointKey(from),
+      destination: endpointKey(destination ?? listener),
+    });
+    const opening = new Opening(client, entry, dependencies);
+    if (destination === undefined) opening.refuse('loop', 'a connection to the capture port itself');
+    else opening.start(destination);
+  }
+}
+
+/**
+ * A connection whose upstream is being found. Holds the caller's first bytes for as long as another instance may
+ * still be tried, and hands over to a Relay with the first upstream that opens.
+ */
+class Opening implements ChannelHandler {
+  readonly #client: Channel;
+  readonly #entry: ConnectionEntry;
+  readonly #deps: OutboundDependencies;
+  readonly #tried = new Set<Instance>();
+  /** Instances whose agent could not be reached: permissive services go to them directly in the end. */
+  readonly #agentless: Instance[] = [];
+  #service: Service | undefined;
+  /** Set when the caller named one instance by its own address. */
+  #only: Instance | undefined;
+  #upstream: Channel | undefined;
+  #token: PickToken | undefined;
+  #replay: Uint8Array[] = [];
+  #replayBytes = 0;
+  #clientEnded = false;
+  #over = false;
+
+  constructor(client: Channel, entry: ConnectionEntry, deps: OutboundDependencies) {
+    this.#client = client;
+    this.#entry = entry;
+    this.#deps = deps;
+    client.handler = this;
+    entry.abort = (end) => this.refuse(end.reason, end.detail);
+  }
+
+  start(destination: OriginalDestination): void {
+    const route = this.#deps.route(destination);
+    switch (route.kind) {
+      case 'refuse':
+        this.refuse(route.reason);
+        return;
+      case 'passthrough':
+        this.#entry.path = 'passthrough';
+        this.#entry.attempts = 1;
+        this.#connect(this.#deps.direct(destination), (why) => this.refuse(reasonOf(why), why.detail), false);
+        return;
+      case 'instance':
+        this.#only = route.instance;
+        break;
+      case 'service':
+        break;
+    }
+    this.#service = route.service;
+    this.#entry.service = route.service.name;
+    this.#next('no-instance', 'no instance may be used');
+  }
+
+  /** Refuses the caller with an immediate reset: it believes that it is connected, so silence would be a lie. */
+  refuse(reason: EndReason, detail?: string): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#client.reset(reason === 'done' || reason === 'client-reset' ? 'reset' : reason);
+    this.#upstream?.reset();
+    this.#token?.finished();
+    this.#entry.finish(reason, detail);
+  }
+
+  /** Tries the next instance; when none is left, the last failure is the caller's. */
+  #next(reason: EndReason, detail: string | undefined): void {
+    const service = this.#service!;
+    const { attempts } = this.#deps.settings();
+    const instance =
+      this.#tried.size < attempts
+        ? this.#only === undefined
+          ? this.#deps.pick(service, this.#tried)
+          : this.#tried.size === 0
+            ? this.#only
+            : undefined
+        : undefined;
+    if (instance !== undefined) {
+      this.#tried.add(instance);
+      this.#attempt(service, instance, this.#deps.open(service, instance));
+      return;
+    }
+    const bypass = service.mode === 'permissive' ? this.#agentless.shift() : undefined;
+    if (bypass === undefined) {
+      this.refuse(reason, detail);
+      return;
+    }
+    this.#attempt(service, bypass, {
+      channel: this.#deps.direct(bypass.address),
+      path: 'direct',
+      viaAgent: false,
+    });
+  }
+
+  #attempt(service: Service, instance: Instance, opened: OpenedPath): void {
+    const entry = this.#entry;
+    entry.attempts++;
+    entry.instance = instance.id;
+    entry.zone = instance.zone;
+    entry.path = opened.path;
+    const token = this.#deps.started(service, instance);
+    this.#token = token;
+    this.#connect(
+      opened.channel,
+      (why) => {
+        const agentFailed = opened.viaAgent && why.source === 'peer' && why.reason !== 'denied';
+        if (agentFailed) this.#agentless.push(instance);
+        else token.failed();
+        token.finished();
+        this.#token = undefined;
+        if (why.delivered) this.refuse(reasonOf(why), why.detail);
+        else this.#next(reasonOf(why), why.detail);
+      },
+      opened.viaAgent,
+    );
+  }
+
+  /**
+   * Waits for the upstream to open. `early`: the caller's bytes may travel with the opening, which spares a round
+   * trip; without it (plain TCP, where nothing is gained) the caller stays paused and nothing has to be kept.
+   */
+  #connect(upstream: Channel, failed: (why: ChannelClose) => void, early: boolean): void {
+    this.#upstream = upstream;
+    upstream.handler = {
+      open: () => this.#opened(upstream),
+      data: () => {},
+      end: () => {},
+      drain: () => {},
+      close: (why) => {
+        if (this.#over) return;
+        this.#upstream = undefined;
+        failed(why);
+      },
+    };
+    for (const bytes of this.#replay) upstream.write(bytes);
+    if (this.#clientEnded) upstream.end();
+    if (early) this.#client.resume();
+  }
+
+  #opened(upstream: Channel): void {
+    if (this.#over) return;
+    this.#over = true;
+    const token = this.#token;
+    token?.connected();
+    const entry = this.#entry;
+    const relay = new Relay(this.#client, upstream, (end) => {
+      token?.finished();
+      entry.finish(end.reason, end.detail);
+    });
+    relay.account(this.#replayBytes, this.#clientEnded);
+    this.#replay = [];
+    entry.relay = relay;
+    entry.abort = (end) => relay.abort(end);
+    upstream.resume();
+    this.#client.resume();
+  }
+
+  // The caller's side, until the relay takes over.
+
+  data(bytes: Uint8Array): void {
+    this.#replay.push(Uint8Array.prototype.slice.call(bytes));
+    this.#replayBytes += bytes.length;
+    this.#upstream?.write(bytes);
+    if (this.#replayBytes >= this.#deps.settings().replayBuffer) this.#client.pause();
+  }
+
+  end(): void {
+    this.#clientEnded = true;
+    this.#upstream?.end();
+  }
+
+  drain(): void {}
+
+  close(why: ChannelClose): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#upstream?.reset();
+    this.#token?.finished();
+    this.#entry.finish(why.reason === 'reset' ? 'client-reset' : reasonOf(why), why.detail);
+  }
+}
+
+function reasonOf(why: ChannelClose): EndReason {
+  return why.reason === 'local' ? 'done' : why.reason;
+}
