@@ -10,21 +10,27 @@ import { duration, size } from './units.ts';
 
 const port = (fallback: number) => z.int().min(1).max(65535).default(fallback);
 const count = (fallback: number) => z.int().min(1).max(1_000_000).default(fallback);
-const path = (fallback: string) => z.string().regex(/^\//, 'expected an absolute path').default(fallback);
+const absolutePath = z.string().regex(/^\//, 'expected an absolute path').meta({ title: 'absolute path' });
+const path = (fallback: string) => absolutePath.default(fallback);
 const name = (what: string, parse: (text: string) => string | undefined) =>
   z
     .string()
-    .refine((text) => parse(text) !== undefined, `expected a ${what}: lower-case letters, digits, - and .`);
+    .refine((text) => parse(text) !== undefined, `expected a ${what}: lower-case letters, digits, - and .`)
+    .meta({ title: what });
 const nodeName = name('node name', parseNodeName);
 const zoneName = name('zone name', parseNodeName);
 const serviceName = name('service name', parseServiceName);
-const ip = z.string().refine((text) => parseIp(text) !== undefined, 'expected an IPv4 or IPv6 address');
+const ip = z
+  .string()
+  .refine((text) => parseIp(text) !== undefined, 'expected an IPv4 or IPv6 address')
+  .meta({ title: 'IP address' });
 const endpoint = z
   .string()
   .refine(
     (text) => parseEndpoint(text) !== undefined,
     'expected ADDRESS:PORT, for example 10.0.0.1:15008 or [fd00::1]:15008',
-  );
+  )
+  .meta({ title: 'address:port' });
 
 const node = z
   .strictObject({
@@ -53,7 +59,12 @@ const capture = z
       'Loopback port of the capture listener; outside net.ipv4.ip_local_port_range.',
     ),
     bridges: z
-      .array(z.string().regex(/^[a-zA-Z0-9_.-]{1,15}$/, 'expected an interface name'))
+      .array(
+        z
+          .string()
+          .regex(/^[a-zA-Z0-9_.-]{1,15}$/, 'expected an interface name')
+          .meta({ title: 'interface name' }),
+      )
       .max(64)
       .default([])
       .describe('Bridges of local containers whose outgoing connections are intercepted too (PREROUTING).'),
@@ -124,11 +135,7 @@ const fileRegistry = z.strictObject({
 const serfRegistry = z.strictObject({
   type: z.literal('serf'),
   address: endpoint.default('127.0.0.1:7373').describe('RPC address of the local Serf agent.'),
-  authKeyFile: z
-    .string()
-    .regex(/^\//, 'expected an absolute path')
-    .optional()
-    .describe('File with the RPC auth key; mode 0600.'),
+  authKeyFile: absolutePath.optional().describe('File with the RPC auth key; mode 0600.'),
   resyncInterval: duration('30s').describe(
     'How often the full member list is compared, because event streams stall silently.',
   ),
@@ -141,11 +148,11 @@ const cache = z
     file: path('/var/lib/mesh-node/catalogue.cache').describe(
       'Where the catalogue is kept for a cold boot without registry.',
     ),
-    writeDelay: duration('500ms').describe('Changes within this time are written together.'),
+    writeDelay: duration('500ms', 0).describe('Changes within this time are written together.'),
     memoryEntries: count(10_000).describe('Answers to on-demand questions kept in memory.'),
     freshFor: duration('30s').describe('An answer this young is used as it is.'),
     staleFor: duration('10m').describe('An older one is used while a new one is fetched.'),
-    negativeFor: duration('5s').describe('How long "nobody knows" is remembered.'),
+    negativeFor: duration('5s', 0).describe('How long "nobody knows" is remembered.'),
     lookupTimeout: duration('500ms').describe('Bound on one on-demand question to the registries.'),
   })
   .prefault({})
@@ -164,7 +171,7 @@ const balance = z
       .max(10)
       .default(3)
       .describe('Instances tried for one connection, as long as no byte reached any.'),
-    replayBuffer: size('64KiB').describe("Most of a caller's first bytes kept for another attempt."),
+    replayBuffer: size('64KiB', 0).describe("Most of a caller's first bytes kept for another attempt."),
     ejectAfter: count(5).describe('Consecutive failures after which an instance is set aside.'),
     ejectBase: duration('5s').describe('First time out; doubles with each ejection in a row.'),
     ejectMax: duration('5m').describe('Longest time out.'),
@@ -230,7 +237,7 @@ const daemon = z
       .describe('Data-plane processes; auto: one up to 4 cores, then one for each 4, at most 4.'),
     stateDirectory: path('/var/lib/mesh-node').describe('What survives a restart.'),
     runtimeDirectory: path('/run/mesh-node').describe('Socket and other things that do not.'),
-    drainTimeout: duration('30s').describe('How long live connections may go on after SIGTERM.'),
+    drainTimeout: duration('30s', 0).describe('How long live connections may go on after SIGTERM.'),
     heartbeatInterval: duration('500ms').describe('How often each worker is asked for a sign of life.'),
     hangTimeout: duration('2s').describe('A worker silent for this long is killed and replaced.'),
   })
@@ -247,7 +254,7 @@ const telemetry = z
       .union([
         z.literal('stdout'),
         z.literal('off'),
-        z.string().regex(/^\//, 'expected stdout, off or an absolute path'),
+        z.string().regex(/^\//, 'expected stdout, off or an absolute path').meta({ title: 'absolute path' }),
       ])
       .default('stdout')
       .describe('Where one JSON line for each connection goes.'),

@@ -5,26 +5,42 @@ const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60
 const SIZE = /^(\d+)(B|KiB|MiB|GiB)$/;
 const SIZE_UNITS: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
 
-/** A duration as people write it (`250ms`, `5s`, `10m`, `1h`); milliseconds in the program. */
-export function duration(fallback: string) {
-  return z
-    .string()
-    .regex(DURATION, 'expected a duration such as 250ms, 5s, 10m or 1h')
-    .default(fallback)
-    .transform((text) => {
-      const [, count, unit] = DURATION.exec(text)!;
-      return Number(count) * DURATION_UNITS[unit!]!;
-    });
+/** Node's timers fire at once for anything longer than 2^31-1 ms, so 576h (24 days) is the longest duration. */
+const MOST_DURATION_MS = 576 * 3_600_000;
+const MOST_SIZE_BYTES = 1024 * 1024 ** 3;
+
+function read(form: RegExp, units: Readonly<Record<string, number>>, text: string): number {
+  const [, amount, unit] = form.exec(text) ?? [];
+  return Number(amount) * (units[unit ?? ''] ?? Number.NaN);
 }
 
-/** A size as people write it (`64KiB`, `8MiB`); bytes in the program. */
-export function size(fallback: string) {
+/**
+ * A duration as people write it (`250ms`, `5s`, `10m`, `1h`); milliseconds in the program.
+ * At least `least` ms: where 0 would mean a busy loop or a wait that never is, it is refused.
+ */
+export function duration(fallback: string, least = 1) {
   return z
     .string()
-    .regex(SIZE, 'expected a size such as 512B, 64KiB, 8MiB or 1GiB')
+    .regex(DURATION, { error: 'expected a duration such as 250ms, 5s, 10m or 1h', abort: true })
+    .refine((text) => {
+      const value = read(DURATION, DURATION_UNITS, text);
+      return value >= least && value <= MOST_DURATION_MS;
+    }, `expected a duration from ${least}ms to 576h`)
+    .meta({ title: 'duration' })
     .default(fallback)
-    .transform((text) => {
-      const [, count, unit] = SIZE.exec(text)!;
-      return Number(count) * SIZE_UNITS[unit!]!;
-    });
+    .transform((text) => read(DURATION, DURATION_UNITS, text));
+}
+
+/** A size as people write it (`64KiB`, `8MiB`); bytes in the program. At least `least` bytes, at most 1024GiB. */
+export function size(fallback: string, least = 1) {
+  return z
+    .string()
+    .regex(SIZE, { error: 'expected a size such as 512B, 64KiB, 8MiB or 1GiB', abort: true })
+    .refine((text) => {
+      const value = read(SIZE, SIZE_UNITS, text);
+      return value >= least && value <= MOST_SIZE_BYTES;
+    }, `expected a size from ${least}B to 1024GiB`)
+    .meta({ title: 'size' })
+    .default(fallback)
+    .transform((text) => read(SIZE, SIZE_UNITS, text));
 }
