@@ -1,0 +1,110 @@
+import type { Socket } from 'node:net';
+import { Packr } from 'msgpackr';
+import type { Config } from '../config/schema.ts';
+import { MeshError } from '../model/errors.ts';
+import type { NodeName } from '../model/service.ts';
+import type { SnapshotDelta } from '../model/snapshot.ts';
+
+/*
+ * What supervisor and workers say to each other, over a socketpair of their own and not Node's IPC channel: it has to
+ * survive an upgrade in which the supervisor replaces its own image. A message is a 32-bit little-endian length and
+ * that many bytes of msgpack.
+ */
+
+/** Everything a worker has to know beside the snapshot; sent at start and again at each reload. */
+export interface WorkerSettings {
+  readonly config: Config;
+  readonly node: NodeName;
+  /** True in `mesh-node zone-agent`. */
+  readonly relay: boolean;
+  /** PEM texts; absent while this node has no certificate, then there are no tunnels. Workers read no files. */
+  readonly credentials: { readonly key: string; readonly cert: string; readonly ca: string } | undefined;
+}
+
+/** Lists that a worker answers with. */
+export const workerLists = ['connections', 'tunnels', 'outliers'] as const;
+export type WorkerList = (typeof workerLists)[number];
+
+export type ToWorker =
+  | { readonly t: 'settings'; readonly settings: WorkerSettings }
+  /** `complete` is the catalogue's version once this delta is applied; absent when more parts of it follow. */
+  | { readonly t: 'delta'; readonly delta: SnapshotDelta; readonly complete: number | undefined }
+  | { readonly t: 'ping'; readonly id: number }
+  | { readonly t: 'drain'; readonly timeoutMs: number }
+  | { readonly t: 'list'; readonly id: number; readonly list: WorkerList; readonly limit: number }
+  | { readonly t: 'reopen-logs' };
+
+export type ToSupervisor =
+  | { readonly t: 'ready' }
+  | { readonly t: 'ack'; readonly version: number }
+  | { readonly t: 'pong'; readonly id: number }
+  | { readonly t: 'metrics'; readonly delta: unknown }
+  | { readonly t: 'list'; readonly id: number; readonly items: readonly unknown[] }
+  | { readonly t: 'drained'; readonly cut: number };
+
+/** Largest message of either direction; deltas are cut into parts far below it. */
+export const MAX_CONTROL_MESSAGE = 16 * 1024 * 1024;
+/** Bytes that may wait for the other side; beyond it the other side counts as hung. */
+export const MAX_CONTROL_BACKLOG = 64 * 1024 * 1024;
+
+const packr = new Packr({ useRecords: false });
+
+/** One end of the conversation. */
+export class ControlChannel<Out extends object, In> {
+  readonly #socket: Socket;
+  readonly #onMessage: (message: In) => void;
+  #parts: Buffer[] = [];
+  #buffered = 0;
+
+  constructor(socket: Socket, onMessage: (message: In) => void, onClose: (error: Error | undefined) => void) {
+    this.#socket = socket;
+    this.#onMessage = onMessage;
+    let failure: Error | undefined;
+    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    socket.on('error', (error) => {
+      failure = error;
+    });
+    socket.on('close', () => onClose(failure));
+  }
+
+  /** False when the other side reads too slowly: the message was not sent, and the other side counts as hung. */
+  send(message: Out): boolean {
+    if (this.#socket.destroyed || this.#socket.writableLength > MAX_CONTROL_BACKLOG) return false;
+    const body = packr.pack(message);
+    const header = Buffer.allocUnsafe(4);
+    header.writeUInt32LE(body.length);
+    this.#socket.cork();
+    this.#socket.write(header);
+    this.#socket.write(body);
+    this.#socket.uncork();
+    return true;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  #receive(chunk: Buffer): void {
+    this.#parts.push(chunk);
+    this.#buffered += chunk.length;
+    while (this.#buffered >= 4) {
+      const length = this.#peekLength();
+      if (length > MAX_CONTROL_MESSAGE) {
+        this.#socket.destroy(new MeshError('protocol', 'agent', `control message of ${length} bytes`));
+        return;
+      }
+      if (this.#buffered < 4 + length) return;
+      const all = this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts, this.#buffered);
+      const body = all.subarray(4, 4 + length);
+      const rest = all.subarray(4 + length);
+      this.#parts = rest.length === 0 ? [] : [rest];
+      this.#buffered = rest.length;
+      this.#onMessage(packr.unpack(body) as In);
+    }
+  }
+
+  #peekLength(): number {
+    if (this.#parts[0]!.length < 4) this.#parts = [Buffer.concat(this.#parts, this.#buffered)];
+    return this.#parts[0]!.readUInt32LE(0);
+  }
+}

@@ -1,0 +1,203 @@
+import type { ChildProcess } from 'node:child_process';
+import type { Socket } from 'node:net';
+import { MeshError } from '../model/errors.ts';
+import type { SnapshotDelta } from '../model/snapshot.ts';
+import {
+  ControlChannel,
+  type ToSupervisor,
+  type ToWorker,
+  type WorkerList,
+  type WorkerSettings,
+} from './control.ts';
+import { deltaParts } from './delta-parts.ts';
+
+/** A worker's life, in order; `gone` is final. */
+export const workerStates = ['starting', 'syncing', 'serving', 'draining', 'gone'] as const;
+export type WorkerState = (typeof workerStates)[number];
+
+const MAY_FOLLOW: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
+  starting: ['syncing', 'draining', 'gone'],
+  syncing: ['serving', 'draining', 'gone'],
+  serving: ['draining', 'gone'],
+  draining: ['gone'],
+  gone: [],
+};
+
+/** Questions to one worker that may be open at once. */
+const MAX_QUESTIONS = 64;
+
+export interface WorkerEvents {
+  stateChanged(worker: WorkerProcess, from: WorkerState, to: WorkerState): void;
+  acknowledged(worker: WorkerProcess, version: number): void;
+  metrics(worker: WorkerProcess, delta: unknown): void;
+  /** The process is gone; `why` is for people. */
+  exited(worker: WorkerProcess, why: string): void;
+}
+
+interface Question {
+  readonly resolve: (items: readonly unknown[]) => void;
+  readonly reject: (error: Error) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+/** The supervisor's view of one worker: what it was told, what it has acknowledged, whether it is alive. */
+export class WorkerProcess {
+  readonly index: number;
+  readonly pid: number;
+  readonly startedAt = Date.now();
+  /** Newest catalogue version that this worker routes by. */
+  acknowledged = -1;
+  readonly #child: ChildProcess;
+  readonly #control: ControlChannel<ToWorker, ToSupervisor>;
+  readonly #events: WorkerEvents;
+  readonly #questions = new Map<number, Question>();
+  readonly #hangTimeoutMs: number;
+  #state: WorkerState = 'starting';
+  #sentVersion = 0;
+  #sequence = 0;
+  #lastSign = performance.now();
+  #killedFor: string | undefined;
+
+  constructor(
+    index: number,
+    child: ChildProcess,
+    socket: Socket,
+    hangTimeoutMs: number,
+    events: WorkerEvents,
+  ) {
+    this.index = index;
+    this.pid = child.pid ?? -1;
+    this.#child = child;
+    this.#events = events;
+    this.#hangTimeoutMs = hangTimeoutMs;
+    this.#control = new ControlChannel(
+      socket,
+      (message) => this.#receive(message),
+      () => this.kill('its control socket closed'),
+    );
+    child.once('error', (error) => this.#exited(`could not be started: ${error.message}`));
+    child.once('exit', (code, signal) => {
+      const how = signal === null ? `exited with ${code}` : `ended by ${signal}`;
+      this.#exited(this.#killedFor === undefined ? how : `${how}: ${this.#killedFor}`);
+    });
+  }
+
+  get state(): WorkerState {
+    return this.#state;
+  }
+
+  configure(settings: WorkerSettings): void {
+    this.#send({ t: 'settings', settings });
+  }
+
+  /** Sends a change of the catalogue, in parts; `version` is the catalogue's after it. */
+  publish(change: Omit<SnapshotDelta, 'base'>, version: number): void {
+    let previous: SnapshotDelta | undefined;
+    for (const part of deltaParts(change, this.#sentVersion)) {
+      if (previous !== undefined) this.#send({ t: 'delta', delta: previous, complete: undefined });
+      previous = part;
+      this.#sentVersion = part.base + 1;
+    }
+    if (previous !== undefined) this.#send({ t: 'delta', delta: previous, complete: version });
+    if (this.#state === 'starting') this.#become('syncing');
+  }
+
+  /** Asks for a sign of life, and ends a worker that has given none for too long (SIGSTOP, endless loop). */
+  heartbeat(): void {
+    const silent = performance.now() - this.#lastSign;
+    if (silent > this.#hangTimeoutMs) this.kill(`no sign of life for ${Math.round(silent)} ms`);
+    else this.#send({ t: 'ping', id: ++this.#sequence });
+  }
+
+  list(list: WorkerList, limit: number): Promise<readonly unknown[]> {
+    return new Promise((resolve, reject) => {
+      if (this.#questions.size >= MAX_QUESTIONS) {
+        reject(
+          new MeshError('overload', 'agent', `worker ${this.index} has ${MAX_QUESTIONS} open questions`),
+        );
+        return;
+      }
+      const id = ++this.#sequence;
+      const timer = setTimeout(() => {
+        this.#questions.delete(id);
+        reject(
+          new MeshError(
+            'timeout',
+            'agent',
+            `worker ${this.index} did not answer in ${this.#hangTimeoutMs} ms`,
+          ),
+        );
+      }, this.#hangTimeoutMs);
+      this.#questions.set(id, { resolve, reject, timer });
+      this.#send({ t: 'list', id, list, limit });
+    });
+  }
+
+  reopenLogs(): void {
+    this.#send({ t: 'reopen-logs' });
+  }
+
+  drain(timeoutMs: number): void {
+    if (this.#state === 'gone' || this.#state === 'draining') return;
+    this.#become('draining');
+    this.#send({ t: 'drain', timeoutMs });
+  }
+
+  kill(why: string): void {
+    if (this.#state === 'gone' || this.#killedFor !== undefined) return;
+    this.#killedFor = why;
+    this.#child.kill('SIGKILL');
+  }
+
+  #send(message: ToWorker): void {
+    if (this.#state !== 'gone' && !this.#control.send(message))
+      this.kill('it does not read its control socket');
+  }
+
+  #receive(message: ToSupervisor): void {
+    this.#lastSign = performance.now();
+    switch (message.t) {
+      case 'ready':
+        if (this.#state === 'syncing') this.#become('serving');
+        return;
+      case 'ack':
+        this.acknowledged = message.version;
+        this.#events.acknowledged(this, message.version);
+        return;
+      case 'metrics':
+        this.#events.metrics(this, message.delta);
+        return;
+      case 'list': {
+        const question = this.#questions.get(message.id);
+        if (question === undefined) return;
+        this.#questions.delete(message.id);
+        clearTimeout(question.timer);
+        question.resolve(message.items);
+        return;
+      }
+      case 'pong':
+      case 'drained':
+        return;
+    }
+  }
+
+  #exited(why: string): void {
+    if (this.#state === 'gone') return;
+    this.#become('gone');
+    this.#control.close();
+    for (const question of this.#questions.values()) {
+      clearTimeout(question.timer);
+      question.reject(new MeshError('system', 'agent', `worker ${this.index} is gone: ${why}`));
+    }
+    this.#questions.clear();
+    this.#events.exited(this, why);
+  }
+
+  #become(next: WorkerState): void {
+    const from = this.#state;
+    if (!MAY_FOLLOW[from].includes(next))
+      throw new Error(`worker ${this.index}: ${from} → ${next} is not a transition`);
+    this.#state = next;
+    this.#events.stateChanged(this, from, next);
+  }
+}

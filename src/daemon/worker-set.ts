@@ -1,0 +1,123 @@
+import type { SnapshotDelta } from '../model/snapshot.ts';
+import type { WorkerSettings } from './control.ts';
+import type { WorkerProcess, WorkerState } from './worker-process.ts';
+
+/** First pause before a worker that died young is started again; doubles up to the longest. */
+const RESPAWN_BASE_MS = 50;
+const RESPAWN_MAX_MS = 5_000;
+/** A worker that lived this long and then died is replaced at once. */
+const GREW_UP_MS = 10_000;
+
+export interface WorkerSetOptions {
+  readonly size: number;
+  readonly hangTimeoutMs: number;
+  readonly heartbeatMs: number;
+  start(index: number, events: ConstructorParameters<typeof WorkerProcess>[4]): WorkerProcess;
+  /** The whole catalogue, for a worker that begins. */
+  full(): { readonly change: Omit<SnapshotDelta, 'base'>; readonly version: number };
+  settings(): WorkerSettings;
+  /** All serving workers route by this version or a newer one. */
+  onAcknowledged(version: number): void;
+  onMetrics(index: number, delta: unknown): void;
+  onTransition(index: number, pid: number, from: WorkerState, to: WorkerState): void;
+  onExit(index: number, pid: number, why: string): void;
+}
+
+/** The workers of this agent: keeps their number, tells all of them everything, knows what all of them know. */
+export class WorkerSet {
+  readonly #options: WorkerSetOptions;
+  readonly #workers = new Map<number, WorkerProcess>();
+  readonly #failures = new Map<number, number>();
+  readonly #pending = new Set<NodeJS.Timeout>();
+  readonly #heartbeat: NodeJS.Timeout;
+  #draining = false;
+  #onEmpty: (() => void) | undefined;
+  #announced = -1;
+
+  constructor(options: WorkerSetOptions) {
+    this.#options = options;
+    for (let index = 0; index < options.size; index++) this.#start(index);
+    this.#heartbeat = setInterval(() => {
+      for (const worker of this.#workers.values()) worker.heartbeat();
+    }, options.heartbeatMs);
+  }
+
+  [Symbol.iterator](): Iterator<WorkerProcess> {
+    return this.#workers.values();
+  }
+
+  get serving(): number {
+    let serving = 0;
+    for (const worker of this.#workers.values()) if (worker.state === 'serving') serving++;
+    return serving;
+  }
+
+  get size(): number {
+    return this.#options.size;
+  }
+
+  publish(change: Omit<SnapshotDelta, 'base'>, version: number): void {
+    for (const worker of this.#workers.values()) worker.publish(change, version);
+  }
+
+  configure(settings: WorkerSettings): void {
+    for (const worker of this.#workers.values()) worker.configure(settings);
+  }
+
+  /** Lets every worker finish its connections; resolves when all are gone. Nothing is started again. */
+  async drain(timeoutMs: number, graceMs: number): Promise<void> {
+    this.#draining = true;
+    clearInterval(this.#heartbeat);
+    for (const timer of this.#pending) clearTimeout(timer);
+    if (this.#workers.size === 0) return;
+    const killer = setTimeout(() => {
+      for (const worker of this.#workers.values()) worker.kill('it did not finish draining');
+    }, timeoutMs + graceMs);
+    await new Promise<void>((resolve) => {
+      this.#onEmpty = resolve;
+      for (const worker of this.#workers.values()) worker.drain(timeoutMs);
+    });
+    clearTimeout(killer);
+  }
+
+  #start(index: number): void {
+    const worker = this.#options.start(index, {
+      stateChanged: (w, from, to) => this.#options.onTransition(w.index, w.pid, from, to),
+      acknowledged: () => this.#announce(),
+      metrics: (w, delta) => this.#options.onMetrics(w.index, delta),
+      exited: (w, why) => this.#exited(w, why),
+    });
+    this.#workers.set(index, worker);
+    worker.configure(this.#options.settings());
+    const { change, version } = this.#options.full();
+    worker.publish(change, version);
+  }
+
+  /** Tells the version that every worker has; a worker that is being replaced holds it back, for a bounded time. */
+  #announce(): void {
+    let least = Number.POSITIVE_INFINITY;
+    for (const worker of this.#workers.values()) least = Math.min(least, worker.acknowledged);
+    if (!Number.isFinite(least) || least <= this.#announced) return;
+    this.#announced = least;
+    this.#options.onAcknowledged(least);
+  }
+
+  #exited(worker: WorkerProcess, why: string): void {
+    this.#workers.delete(worker.index);
+    this.#options.onExit(worker.index, worker.pid, why);
+    if (this.#draining) {
+      if (this.#workers.size === 0) this.#onEmpty?.();
+      return;
+    }
+    const young = Date.now() - worker.startedAt < GREW_UP_MS;
+    const failures = young ? (this.#failures.get(worker.index) ?? 0) + 1 : 0;
+    this.#failures.set(worker.index, failures);
+    // The first replacement is immediate; only one that keeps dying at start is held back.
+    const pause = failures <= 1 ? 0 : Math.min(RESPAWN_MAX_MS, RESPAWN_BASE_MS * 2 ** (failures - 2));
+    const timer = setTimeout(() => {
+      this.#pending.delete(timer);
+      this.#start(worker.index);
+    }, pause);
+    this.#pending.add(timer);
+  }
+}
