@@ -1,0 +1,197 @@
+import { describe, expect, it } from 'vitest';
+import type { ChannelClose } from '../../../src/io/channel.ts';
+import { type ClientAddress, type OriginalDestination, parseEndpoint } from '../../../src/model/address.ts';
+import type { ConnectionRecord } from '../../../src/model/connection.ts';
+import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
+import { Connections } from '../../../src/proxy/connections.ts';
+import { Outbound, type OutboundDependencies, type OutboundRoute } from '../../../src/proxy/outbound.ts';
+import { MemoryChannel, turn } from './memory-channel.ts';
+
+const endpoint = (text: string) => parseEndpoint(text)!;
+const destination = endpoint('10.0.0.9:80') as OriginalDestination;
+const from = endpoint('10.0.0.1:4000') as ClientAddress;
+const listener = endpoint('127.0.0.1:15001');
+
+function instance(id: string): Instance {
+  return {
+    id: id as InstanceId,
+    address: endpoint(`10.0.0.${id}:80`),
+    node: `n${id}` as NodeName,
+    zone: 'z',
+    labels: {},
+    weight: 100,
+    draining: false,
+  };
+}
+
+function service(mode: Service['mode'], instances: Instance[]): Service {
+  return {
+    name: 'web' as ServiceName,
+    protocol: 'tcp',
+    mode,
+    interchangeable: false,
+    balance: 'round-robin',
+    hosts: [],
+    addresses: [],
+    instances,
+  };
+}
+
+function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = {}) {
+  const records: ConnectionRecord[] = [];
+  const opened: { instance: string; channel: MemoryChannel }[] = [];
+  const direct: { to: string; channel: MemoryChannel }[] = [];
+  const outcomes: string[] = [];
+  const outbound = new Outbound(
+    {
+      route: () => route,
+      pick: (of, exclude) => of.instances.find((candidate) => !exclude.has(candidate)),
+      started: (_service, { id }) => ({
+        connected: () => outcomes.push(`${id} connected`),
+        failed: () => outcomes.push(`${id} failed`),
+        finished: () => outcomes.push(`${id} finished`),
+      }),
+      open: (_service, { id }) => {
+        const channel = new MemoryChannel();
+        opened.push({ instance: id, channel });
+        return { channel, path: 'tunnel', viaAgent: true };
+      },
+      direct: (to) => {
+        const channel = new MemoryChannel();
+        direct.push({ to: to.ip, channel });
+        return channel;
+      },
+      callerNode: 'me' as NodeName,
+      callerService: () => undefined,
+      settings: () => ({ attempts: 3, replayBuffer: 10 }),
+      ...overrides,
+    },
+    new Connections('0', (record) => records.push(record)),
+  );
+  const client = new MemoryChannel();
+  return { outbound, client, records, opened, direct, outcomes };
+}
+
+const refusedByCallee: ChannelClose = { reason: 'refused', delivered: false, source: 'callee' };
+const agentGone: ChannelClose = { reason: 'unreachable', delivered: false, source: 'peer' };
+
+describe('Outbound', () => {
+  it('lets an unknown destination pass to where it was going', () => {
+    const { outbound, client, direct, records } = setup({ kind: 'passthrough' });
+    outbound.accept(client, from, destination, listener);
+    expect(direct.map((d) => d.to)).toEqual(['10.0.0.9']);
+    expect(client.paused).toBe(true);
+    direct[0]!.channel.handler.open!();
+    expect(client.paused).toBe(false);
+    client.handler.end();
+    direct[0]!.channel.handler.end();
+    direct[0]!.channel.close({ reason: 'done', delivered: true });
+    client.close({ reason: 'done', delivered: true });
+    expect(records).toMatchObject([{ path: 'passthrough', reason: 'done', attempts: 1 }]);
+  });
+
+  it('refuses a connection to the capture port itself', () => {
+    const { outbound, client, records } = setup({ kind: 'passthrough' });
+    outbound.accept(client, from, undefined, listener);
+    expect(client.resetWith).toBe('loop');
+    expect(records).toMatchObject([{ reason: 'loop', path: 'none' }]);
+  });
+
+  it('tries another instance while no byte can have been delivered, with the bytes sent so far', () => {
+    const web = service('permissive', [instance('1'), instance('2')]);
+    const { outbound, client, opened, records, outcomes } = setup({ kind: 'service', service: web });
+    outbound.accept(client, from, destination, listener);
+    client.handler.data(Buffer.from('hello'));
+    client.handler.end();
+    opened[0]!.channel.close(refusedByCallee);
+    expect(opened.map((o) => o.instance)).toEqual(['1', '2']);
+    expect(opened[1]!.channel.text).toBe('hello');
+    expect(opened[1]!.channel.ended).toBe(true);
+    opened[1]!.channel.handler.open!();
+    opened[1]!.channel.handler.data(Buffer.from('world'));
+    opened[1]!.channel.handler.end();
+    opened[1]!.channel.close({ reason: 'done', delivered: true });
+    client.close({ reason: 'done', delivered: true });
+    expect(client.text).toBe('world');
+    expect(records).toMatchObject([
+      { instance: '2', attempts: 2, bytesSent: 5, bytesReceived: 5, reason: 'done' },
+    ]);
+    expect(outcomes).toEqual(['1 failed', '1 finished', '2 connected', '2 finished']);
+  });
+
+  it('never repeats what may have been delivered', () => {
+    const web = service('permissive', [instance('1'), instance('2')]);
+    const { outbound, client, opened, records } = setup({ kind: 'service', service: web });
+    outbound.accept(client, from, destination, listener);
+    opened[0]!.channel.close({ reason: 'tunnel-lost', delivered: true, source: 'peer' });
+    expect(opened).toHaveLength(1);
+    expect(client.resetWith).toBe('tunnel-lost');
+    expect(records).toMatchObject([{ reason: 'tunnel-lost' }]);
+  });
+
+  it('goes to a permissive instance directly when no agent can be reached, other instances first', () => {
+    const web = service('permissive', [instance('1'), instance('2')]);
+    const { outbound, client, opened, direct } = setup({ kind: 'service', service: web });
+    outbound.accept(client, from, destination, listener);
+    client.handler.data(Buffer.from('hi'));
+    opened[0]!.channel.close(agentGone);
+    opened[1]!.channel.close(agentGone);
+    expect(direct.map((d) => d.to)).toEqual(['10.0.0.1']);
+    expect(direct[0]!.channel.text).toBe('hi');
+  });
+
+  it('never goes to a strict instance directly, nor past a denial', () => {
+    const strict = setup({ kind: 'service', service: service('strict', [instance('1')]) });
+    strict.outbound.accept(strict.client, from, destination, listener);
+    strict.opened[0]!.channel.close(agentGone);
+    expect(strict.direct).toEqual([]);
+    expect(strict.client.resetWith).toBe('unreachable');
+
+    const denied = setup({ kind: 'service', service: service('permissive', [instance('1')]) });
+    denied.outbound.accept(denied.client, from, destination, listener);
+    denied.opened[0]!.channel.close({ reason: 'denied', delivered: false, source: 'peer' });
+    expect(denied.direct).toEqual([]);
+    expect(denied.client.resetWith).toBe('denied');
+  });
+
+  it('tries one named instance and no other', () => {
+    const web = service('strict', [instance('1'), instance('2')]);
+    const { outbound, client, opened } = setup({
+      kind: 'instance',
+      service: web,
+      instance: web.instances[1]!,
+    });
+    outbound.accept(client, from, destination, listener);
+    opened[0]!.channel.close(refusedByCallee);
+    expect(opened.map((o) => o.instance)).toEqual(['2']);
+    expect(client.resetWith).toBe('refused');
+  });
+
+  it('bounds the bytes kept for another attempt', () => {
+    const { outbound, client } = setup({ kind: 'service', service: service('permissive', [instance('1')]) });
+    outbound.accept(client, from, destination, listener);
+    expect(client.paused).toBe(false);
+    client.handler.data(Buffer.from('0123456789'));
+    expect(client.paused).toBe(true);
+  });
+
+  it('gives up its attempt when the caller goes away', async () => {
+    const { outbound, client, opened, records, outcomes } = setup({
+      kind: 'service',
+      service: service('permissive', [instance('1')]),
+    });
+    outbound.accept(client, from, destination, listener);
+    client.close({ reason: 'reset', delivered: true });
+    await turn();
+    expect(opened[0]!.channel.resetWith).toBeDefined();
+    expect(records).toMatchObject([{ reason: 'client-reset' }]);
+    expect(outcomes).toEqual(['1 finished']);
+  });
+
+  it('refuses at once when there is no instance', () => {
+    const { outbound, client, records } = setup({ kind: 'service', service: service('permissive', []) });
+    outbound.accept(client, from, destination, listener);
+    expect(client.resetWith).toBe('no-instance');
+    expect(records).toMatchObject([{ reason: 'no-instance', attempts: 0 }]);
+  });
+});
