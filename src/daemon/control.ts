@@ -27,8 +27,10 @@ export type WorkerList = (typeof workerLists)[number];
 
 export type ToWorker =
   | { readonly t: 'settings'; readonly settings: WorkerSettings }
-  /** `complete` is the catalogue's version once this delta is applied; absent when more parts of it follow. */
-  | { readonly t: 'delta'; readonly delta: SnapshotDelta; readonly complete: number | undefined }
+  /** `first`: forget what you had, this delta begins anew at its base. */
+  | { readonly t: 'delta'; readonly delta: SnapshotDelta; readonly first: boolean }
+  /** The whole catalogue was sent: begin to serve. */
+  | { readonly t: 'synced' }
   | { readonly t: 'ping'; readonly id: number }
   | { readonly t: 'drain'; readonly timeoutMs: number }
   | { readonly t: 'list'; readonly id: number; readonly list: WorkerList; readonly limit: number }

@@ -9,7 +9,6 @@ import {
   type WorkerList,
   type WorkerSettings,
 } from './control.ts';
-import { deltaParts } from './delta-parts.ts';
 
 /** A worker's life, in order; `gone` is final. */
 export const workerStates = ['starting', 'syncing', 'serving', 'draining', 'gone'] as const;
@@ -45,7 +44,7 @@ export class WorkerProcess {
   readonly index: number;
   readonly pid: number;
   readonly startedAt = Date.now();
-  /** Newest catalogue version that this worker routes by. */
+  /** Newest snapshot that this worker routes by; -1 before it has one. */
   acknowledged = -1;
   readonly #child: ChildProcess;
   readonly #control: ControlChannel<ToWorker, ToSupervisor>;
@@ -53,7 +52,6 @@ export class WorkerProcess {
   readonly #questions = new Map<number, Question>();
   readonly #hangTimeoutMs: number;
   #state: WorkerState = 'starting';
-  #sentVersion = 0;
   #sequence = 0;
   #lastSign = performance.now();
   #killedFor: string | undefined;
@@ -90,16 +88,18 @@ export class WorkerProcess {
     this.#send({ t: 'settings', settings });
   }
 
-  /** Sends a change of the catalogue, in parts; `version` is the catalogue's after it. */
-  publish(change: Omit<SnapshotDelta, 'base'>, version: number): void {
-    let previous: SnapshotDelta | undefined;
-    for (const part of deltaParts(change, this.#sentVersion)) {
-      if (previous !== undefined) this.#send({ t: 'delta', delta: previous, complete: undefined });
-      previous = part;
-      this.#sentVersion = part.base + 1;
-    }
-    if (previous !== undefined) this.#send({ t: 'delta', delta: previous, complete: version });
-    if (this.#state === 'starting') this.#become('syncing');
+  /** Sends everything there is, as a chain of deltas; the worker serves once it has applied them. */
+  begin(deltas: readonly SnapshotDelta[]): void {
+    deltas.forEach((delta, at) => {
+      this.#send({ t: 'delta', delta, first: at === 0 });
+    });
+    this.#send({ t: 'synced' });
+    this.#become('syncing');
+  }
+
+  /** Sends the next change of the catalogue. */
+  publish(delta: SnapshotDelta): void {
+    this.#send({ t: 'delta', delta, first: false });
   }
 
   /** Asks for a sign of life, and ends a worker that has given none for too long (SIGSTOP, endless loop). */

@@ -14,9 +14,9 @@ export interface WorkerSetOptions {
   readonly heartbeatMs: number;
   start(index: number, events: ConstructorParameters<typeof WorkerProcess>[4]): WorkerProcess;
   /** The whole catalogue, for a worker that begins. */
-  full(): { readonly change: Omit<SnapshotDelta, 'base'>; readonly version: number };
+  full(): readonly SnapshotDelta[];
   settings(): WorkerSettings;
-  /** All serving workers route by this version or a newer one. */
+  /** Every worker routes by this snapshot or a newer one. */
   onAcknowledged(version: number): void;
   onMetrics(index: number, delta: unknown): void;
   onTransition(index: number, pid: number, from: WorkerState, to: WorkerState): void;
@@ -56,8 +56,8 @@ export class WorkerSet {
     return this.#options.size;
   }
 
-  publish(change: Omit<SnapshotDelta, 'base'>, version: number): void {
-    for (const worker of this.#workers.values()) worker.publish(change, version);
+  publish(delta: SnapshotDelta): void {
+    for (const worker of this.#workers.values()) worker.publish(delta);
   }
 
   configure(settings: WorkerSettings): void {
@@ -89,8 +89,7 @@ export class WorkerSet {
     });
     this.#workers.set(index, worker);
     worker.configure(this.#options.settings());
-    const { change, version } = this.#options.full();
-    worker.publish(change, version);
+    worker.begin(this.#options.full());
   }
 
   /** Tells the version that every worker has; a worker that is being replaced holds it back, for a bounded time. */
