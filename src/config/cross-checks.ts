@@ -1,0 +1,66 @@
+import { parseEndpoint } from '../model/address.ts';
+import type { Config } from './schema.ts';
+import type { Finding } from './validate.ts';
+
+/** What the schema cannot say: keys that must fit each other. Empty when all do. */
+export function crossCheck(config: Config): readonly Finding[] {
+  const findings: Finding[] = [];
+  const wrong = (path: readonly PropertyKey[], found: string, expected: string): void => {
+    findings.push({ path, aboutKey: false, found, expected });
+  };
+  const ordered = (section: 'tunnel' | 'balance' | 'cache', low: string, high: string): void => {
+    const values = config[section] as unknown as Readonly<Record<string, number>>;
+    if (values[low]! > values[high]!) {
+      wrong([section, low], `more than ${section}.${high}`, `at most the value of ${section}.${high}`);
+    }
+  };
+
+  // The tunnel listens on all addresses by default, so no two listeners may share a port, whatever their address.
+  const ports = new Map<number, string>();
+  const listeners: readonly (readonly [readonly string[], number | undefined])[] = [
+    [['capture', 'port'], config.capture.port],
+    [['tunnel', 'port'], config.tunnel.port],
+    [['telemetry', 'metricsListen'], parseEndpoint(config.telemetry.metricsListen)?.port],
+  ];
+  for (const [path, port] of listeners) {
+    if (port === undefined) continue;
+    const other = ports.get(port);
+    if (other !== undefined) wrong(path, `port ${port}, which ${other} has`, 'a port of its own');
+    else ports.set(port, path.join('.'));
+  }
+
+  ordered('tunnel', 'initialWindow', 'maxWindow');
+  ordered('tunnel', 'maxWindow', 'sessionBuffer');
+  ordered('tunnel', 'backoffBase', 'backoffMax');
+  ordered('balance', 'ejectBase', 'ejectMax');
+  ordered('cache', 'freshFor', 'staleFor');
+  const { heartbeatInterval, hangTimeout } = config.daemon;
+  if (hangTimeout < 2 * heartbeatInterval) {
+    wrong(['daemon', 'hangTimeout'], `${hangTimeout}ms`, 'at least two times daemon.heartbeatInterval');
+  }
+
+  const zones = new Set<string>([config.node.zone]);
+  config.zones.forEach((zone, i) => {
+    if (zones.has(zone.name)) {
+      const whose = zone.name === config.node.zone ? 'the zone of this node' : 'a zone named above';
+      wrong(['zones', i, 'name'], `${zone.name}, ${whose}`, 'another zone');
+    }
+    zones.add(zone.name);
+    const gateways = new Set<string>();
+    zone.gateways.forEach((gateway, j) => {
+      if (gateways.has(gateway.node)) {
+        wrong(['zones', i, 'gateways', j, 'node'], `${gateway.node} again`, 'each gateway once');
+      }
+      gateways.add(gateway.node);
+    });
+  });
+
+  const sources = new Set<string>();
+  config.registries.forEach((registry, i) => {
+    const where = registry.type === 'file' ? registry.directory : registry.address;
+    const source = `${registry.type} ${where}`;
+    if (sources.has(source)) wrong(['registries', i], `${source} again`, 'each registry once');
+    sources.add(source);
+  });
+  return findings;
+}

@@ -1,0 +1,223 @@
+import {
+  type Document,
+  isAlias,
+  isCollection,
+  isMap,
+  isScalar,
+  LineCounter,
+  type Node,
+  parseDocument,
+  visit,
+} from 'yaml';
+import type { ConfigProblem } from './problem.ts';
+
+/** Most bytes of a configuration file: the largest sensible one (256 zones with 64 gateways each) has 1 MiB. */
+export const MOST_CONFIG_BYTES = 2 * 1024 * 1024;
+/** Most times that YAML aliases may be followed; each one multiplies what a small file unfolds to. */
+const MOST_ALIASES = 100;
+/** Deepest nesting of collections; the schema needs 5. */
+const MOST_DEPTH = 64;
+/** Collections that begin on one line, such as `- - - x`. */
+const COMPACT = new RegExp(`(?:[-?:][ \\t]+){${MOST_DEPTH}}`);
+/** Problems that are listed of one file: after some, the rest follows from the first. */
+export const MOST_PROBLEMS = 20;
+
+/** Where a value stands in its text, and what stands there. */
+export interface Place {
+  readonly line: number;
+  readonly column: number;
+}
+
+/** A parsed file: its plain value, and the way back from a path to line and column. */
+export interface ConfigDocument {
+  readonly value: unknown;
+  /** Place of the value at this path, or of the nearest one above that exists. */
+  placeOf(path: readonly PropertyKey[]): Place;
+  /** Place of a key in the map at this path. */
+  placeOfKey(path: readonly PropertyKey[], key: string): Place;
+}
+
+/** Reads YAML strictly; the problems tell everything that keeps the text from being one plain value. */
+export function readDocument(
+  origin: string,
+  bytes: Uint8Array,
+): ConfigDocument | { readonly problems: readonly ConfigProblem[] } {
+  const wrong = (found: string, expected: string, place?: Place, hint?: string) => ({
+    problems: [
+      { origin, ...place, path: '', found, expected, ...(hint === undefined ? {} : { hint }) },
+    ] as const,
+  });
+  if (bytes.length > MOST_CONFIG_BYTES) {
+    return wrong(`${bytes.length} bytes`, `at most ${MOST_CONFIG_BYTES}`);
+  }
+  const text = decode(bytes);
+  if (typeof text !== 'string') return wrong('bytes that are not UTF-8', 'a text file in UTF-8', text);
+  const lines = new LineCounter();
+  const place = (offset: number): Place => {
+    const { line, col } = lines.linePos(offset);
+    return { line: Math.max(1, line), column: Math.max(1, col) };
+  };
+  const deep = tooDeep(text);
+  if (deep !== undefined) {
+    return wrong('deeper nesting', `at most ${MOST_DEPTH} levels`, deep);
+  }
+  let document: Document.Parsed;
+  let value: unknown;
+  try {
+    document = parseDocument(text, {
+      version: '1.2',
+      schema: 'core',
+      merge: false,
+      stringKeys: true,
+      // Its own check compares each key with each other one (40,000 keys: 24 s); duplicateKeys does it once.
+      uniqueKeys: false,
+      prettyErrors: false,
+      lineCounter: lines,
+      // With 'silent' a second document would be dropped without an error.
+      logLevel: 'error',
+    });
+    const faults = [...document.errors, ...document.warnings];
+    if (faults.length > 0) {
+      return {
+        problems: faults.slice(0, MOST_PROBLEMS).map((fault) => ({
+          origin,
+          ...place(fault.pos[0]),
+          path: '',
+          found: excerpt(text.slice(fault.pos[0], fault.pos[1])),
+          expected: expectation(fault.code, fault.message),
+        })),
+      };
+    }
+    const twice = duplicateKeys(document, origin, place);
+    if (twice.length > 0) return { problems: twice };
+    value = document.toJS({ maxAliasCount: MOST_ALIASES });
+  } catch (error) {
+    // toJS throws a ReferenceError for too many or dangling aliases; the parser throws nothing else by design.
+    return wrong('YAML that cannot be read', 'plain YAML', { line: 1, column: 1 }, (error as Error).message);
+  }
+  return {
+    value,
+    placeOf: (path) => place(nodeAt(document, path).node?.range?.[0] ?? 0),
+    placeOfKey: (path, key) => {
+      const { node } = nodeAt(document, path);
+      if (isMap(node)) {
+        for (const pair of node.items) {
+          if (isScalar(pair.key) && pair.key.value === key) return place(pair.key.range?.[0] ?? 0);
+        }
+      }
+      return place(node?.range?.[0] ?? 0);
+    },
+  };
+}
+
+/** Keys that stand twice in the same map. The depth of the document is bounded already. */
+function duplicateKeys(
+  document: Document.Parsed,
+  origin: string,
+  place: (offset: number) => Place,
+): readonly ConfigProblem[] {
+  const problems: ConfigProblem[] = [];
+  visit(document, {
+    Map(_, map) {
+      const seen = new Set<unknown>();
+      for (const { key } of map.items) {
+        if (!isScalar(key)) continue;
+        if (seen.has(key.value)) {
+          problems.push({
+            origin,
+            ...place(key.range?.[0] ?? 0),
+            path: '',
+            found: `${excerpt(String(key.value))} again`,
+            expected: 'each key once',
+          });
+          if (problems.length === MOST_PROBLEMS) return visit.BREAK;
+        }
+        seen.add(key.value);
+      }
+      return undefined;
+    },
+  });
+  return problems;
+}
+
+function nodeAt(document: Document.Parsed, path: readonly PropertyKey[]): { readonly node: Node | null } {
+  let node: Node | null = document.contents;
+  for (const part of path) {
+    if (isAlias(node)) node = node.resolve(document) ?? null;
+    if (!isCollection(node)) break;
+    const child: unknown = node.get(part, true);
+    if (child === undefined || child === null) break;
+    node = child as Node;
+  }
+  return { node };
+}
+
+/** The text, or the place of the first byte that is not UTF-8. A byte order mark is dropped. */
+function decode(bytes: Uint8Array): string | Place {
+  const strict = new TextDecoder('utf-8', { fatal: true });
+  try {
+    return strict.decode(bytes);
+  } catch {
+    // 0x0a never occurs inside a UTF-8 sequence, so lines can be looked at one by one.
+    let start = 0;
+    for (let line = 1; start <= bytes.length; line++) {
+      const found = bytes.indexOf(0x0a, start);
+      const end = found === -1 ? bytes.length : found;
+      try {
+        new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(start, end));
+      } catch {
+        const readable = new TextDecoder('utf-8').decode(bytes.subarray(start, end));
+        return { line, column: readable.indexOf('\ufffd') + 1 };
+      }
+      start = end + 1;
+    }
+    return { line: 1, column: 1 };
+  }
+}
+
+/**
+ * Place where the text nests deeper than any configuration does. Looked at before the parser runs, because that one is
+ * recursive and on a spent stack V8 aborts the whole process while it compiles a regular expression
+ * (yaml 2.9.1, Node 20.20: 5,000 times `{a: `). Counted without knowledge of YAML, so brackets in quotes or
+ * comments count too; 64 open ones are no configuration either.
+ */
+function tooDeep(text: string): Place | undefined {
+  const indents: number[] = [];
+  let brackets = 0;
+  let number = 0;
+  for (const line of text.split('\n')) {
+    number++;
+    for (let i = 0; i < line.length; i++) {
+      const c = line.charCodeAt(i);
+      if (c === 0x5b || c === 0x7b) brackets++;
+      else if ((c === 0x5d || c === 0x7d) && brackets > 0) brackets--;
+      if (brackets > MOST_DEPTH) return { line: number, column: i + 1 };
+    }
+    const indent = line.search(/[^ ]/);
+    if (indent === -1 || line[indent] === '#') continue;
+    while (indents.length > 0 && indents.at(-1)! >= indent) indents.pop();
+    indents.push(indent);
+    if (indents.length > MOST_DEPTH || COMPACT.test(line)) return { line: number, column: indent + 1 };
+  }
+  return undefined;
+}
+
+/** What stands in the text, short enough for a message. */
+function excerpt(text: string): string {
+  const first = text.split('\n', 1)[0]!.trim();
+  if (first === '') return 'nothing';
+  return JSON.stringify(first.length > 40 ? `${first.slice(0, 40)}…` : first);
+}
+
+function expectation(code: string, message: string): string {
+  switch (code) {
+    case 'TAB_AS_INDENT':
+      return 'spaces for indentation, not tabs';
+    case 'MULTIPLE_DOCS':
+      return 'one document';
+    case 'TAG_RESOLVE_FAILED':
+      return 'plain YAML without tags';
+    default:
+      return `valid YAML: ${message.split('\n', 1)[0]}`;
+  }
+}
