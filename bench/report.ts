@@ -1,0 +1,113 @@
+import { type Metric, metrics, type Sample } from './measure/sample.ts';
+import type { Series } from './runner.ts';
+import { median, pairedRatios, type Spread, spread } from './statistics.ts';
+import { type Target, targets } from './targets.ts';
+
+/** The subject that the targets speak of. */
+const OURS = 'mesh-node';
+
+/** One row of the table, and one element of the JSON array: the medians of the rounds, with what lies behind them. */
+export interface Result extends Sample {
+  readonly scenario: string;
+  readonly subject: string;
+  readonly connections: number;
+  readonly rounds: number;
+  readonly reference: string;
+  /** For each metric: this subject's value by the reference's, taken round by round. */
+  readonly ratioToReference: Partial<Record<Metric, Spread>>;
+  readonly samples: readonly Sample[];
+}
+
+const column = (series: Series, key: Metric): (number | undefined)[] =>
+  series.samples.map((sample) => sample[key]);
+
+/** Sums up series; those of the reference subject of each scenario must be among them to get ratios. */
+export function summarize(all: readonly Series[]): Result[] {
+  return all.map((series) => {
+    const { scenario, subject, connections, samples } = series;
+    const reference = all.find(
+      (other) =>
+        other.scenario === scenario &&
+        other.connections === connections &&
+        other.subject === scenario.reference,
+    );
+    const values: Partial<Record<Metric, number>> = {};
+    const ratioToReference: Partial<Record<Metric, Spread>> = {};
+    for (const { key } of metrics) {
+      const present = column(series, key).filter((value) => value !== undefined);
+      if (present.length > 0) values[key] = median(present);
+      if (reference === undefined || subject === scenario.reference) continue;
+      const ratio = spread(pairedRatios(column(series, key), column(reference, key)));
+      if (ratio !== undefined) ratioToReference[key] = ratio;
+    }
+    return {
+      scenario: scenario.name,
+      subject,
+      connections,
+      ...values,
+      rounds: samples.length,
+      reference: scenario.reference,
+      ratioToReference,
+      samples,
+    };
+  });
+}
+
+/** Lines of text in columns; numbers to the right. */
+function columns(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]!.map((_, at) => Math.max(...rows.map((row) => row[at]!.length)));
+  const line = (row: readonly string[]): string =>
+    row.map((cell, at) => (at === 0 ? cell.padEnd(widths[at]!) : cell.padStart(widths[at]!))).join('  ');
+  return rows.map((row) => line(row).trimEnd()).join('\n');
+}
+
+const times = (ratio: Spread | undefined): string =>
+  ratio === undefined ? '' : ` ${ratio.median.toFixed(2)}× (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`;
+
+/** The table of one scenario: each metric that it measured, with the ratio to the reference and its spread. */
+export function table(results: readonly Result[]): string {
+  const shown = metrics.filter(({ key }) => results.some((result) => result[key] !== undefined));
+  const rows = results.map((result) => {
+    const cells = shown.flatMap(({ key, show }) => {
+      const value = result[key];
+      return [value === undefined ? '–' : show(value), times(result.ratioToReference[key]).trim()];
+    });
+    return [result.subject, String(result.connections), ...cells];
+  });
+  const heading = [
+    'subject',
+    'conns',
+    ...shown.flatMap(({ heading }) => [heading, `× ${results[0]?.reference ?? ''}`]),
+  ];
+  return columns([heading, ...rows]);
+}
+
+function verdict(target: Target, ratio: Spread): string {
+  const reached = target.sense === 'at most' ? ratio.median <= target.ratio : ratio.median >= target.ratio;
+  return reached ? 'reached' : 'MISSED';
+}
+
+/** What of the project's goals was reached, as far as it was measured; undefined when nothing was. */
+export function verdicts(results: readonly Result[]): string | undefined {
+  const rows = targets.flatMap((target) => {
+    const result = results.find(
+      (each) =>
+        each.subject === OURS && each.scenario === target.scenario && each.connections === target.connections,
+    );
+    const ratio = result?.ratioToReference[target.metric];
+    if (result === undefined || ratio === undefined) return [];
+    const goal = `${target.sense} ${target.ratio.toFixed(2)} × ${result.reference}`;
+    return [
+      [
+        target.scenario,
+        String(target.connections),
+        target.metric,
+        goal,
+        times(ratio).trim(),
+        verdict(target, ratio),
+      ],
+    ];
+  });
+  if (rows.length === 0) return undefined;
+  return columns([['scenario', 'conns', 'metric', 'goal', 'measured', 'verdict'], ...rows]);
+}

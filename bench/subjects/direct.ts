@@ -1,0 +1,9 @@
+import type { Subject } from './subject.ts';
+
+/** No proxy at all: the floor under every figure. */
+export const direct: Subject = {
+  name: 'direct',
+  roles: ['single', 'pair'],
+  missing: async () => undefined,
+  start: async () => ({ pids: [], output: () => '', stop: async () => undefined }),
+};

@@ -1,0 +1,53 @@
+import type { Backend, Site } from '../site.ts';
+
+/**
+ * `single`: one proxy on the client's host, which hands on in the clear. `pair`: one on each host, with mutual TLS
+ * between them.
+ */
+export type Role = 'single' | 'pair';
+
+/** How simulated peers connect to a subject that accepts them. */
+export interface PeerPort {
+  readonly kind: 'tls' | 'mesh';
+  readonly address: string;
+  readonly port: number;
+  readonly authority: string;
+  readonly certificate: string;
+  readonly key: string;
+}
+
+/** A subject that is up and carries what is sent to its backend. */
+export interface RunningSubject {
+  /** Processes whose CPU and memory count, with all their descendants. Empty when nothing stands in the path. */
+  readonly pids: readonly number[];
+  /** For pairs: where other hosts would connect, and the processes that accept them. */
+  readonly peers?: { readonly port: PeerPort; readonly pids: readonly number[] };
+  /** What its processes wrote last, for error messages. */
+  output(): string;
+  stop(): Promise<void>;
+}
+
+/** Something that can be measured. */
+export interface Subject {
+  readonly name: string;
+  readonly roles: readonly Role[];
+  /** Why it cannot be measured here (a program is not installed); undefined when it can. */
+  missing(): Promise<string | undefined>;
+  /** Starts it for one backend; need not wait until it is ready. */
+  start(site: Site, backend: Backend, role: Role): Promise<RunningSubject>;
+}
+
+/** What nearly every subject returns: these processes. */
+export function running(
+  processes: readonly { readonly pid: number; readonly output: string; stop(): Promise<void> }[],
+  peers?: RunningSubject['peers'],
+): RunningSubject {
+  return {
+    pids: processes.map((each) => each.pid),
+    ...(peers === undefined ? {} : { peers }),
+    output: () => processes.map((each) => each.output).join('\n'),
+    stop: async () => {
+      await Promise.all(processes.map((each) => each.stop()));
+    },
+  };
+}
