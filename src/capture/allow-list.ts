@@ -1,0 +1,168 @@
+import ipaddr from 'ipaddr.js';
+import { MeshError } from '../model/errors.ts';
+
+/*
+ * The allow-list: destinations that are never touched. One entry a line, `#` begins a comment.
+ *
+ *   10.0.0.1               an address, every port        fd00::1
+ *   10.0.0.0/8             a network, every port         fd00::/8
+ *   10.0.0.1:5432          an address and port           [fd00::1]:5432
+ *   10.0.0.0/8:8000-9000   a network and ports           [fd00::/8]:8000-9000
+ *   tcp/22                 a port on any address         tcp/6000-6100
+ */
+
+/** Ports of an entry, both ends included. */
+interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** A destination that is never touched. An absent network is any address of both families; absent ports are all. */
+export interface AllowEntry {
+  readonly network?: { readonly family: 'ipv4' | 'ipv6'; readonly address: string; readonly prefix: number };
+  readonly ports?: PortRange;
+}
+
+/** A parsed allow-list, in the order of the file, without duplicates. */
+export type AllowList = readonly AllowEntry[];
+
+/** What is wrong with one line of an allow-list. */
+export interface AllowListProblem {
+  /** 1-based. */
+  readonly line: number;
+  /** 1-based, in characters. */
+  readonly column: number;
+  readonly found: string;
+  readonly expected: string;
+}
+
+/** Most entries of one list: every entry is a rule, and a new connection is compared with each of them. */
+export const MAX_ALLOW_ENTRIES = 8192;
+/** Most bytes of one file: eight thousand entries with ample comments. */
+export const MAX_ALLOW_BYTES = 1024 * 1024;
+/** Most problems reported of one file; the rest of a file that is none (a binary, say) adds nothing. */
+const MAX_PROBLEMS = 100;
+/** Characters of a bad line that are quoted. */
+const MAX_QUOTED = 60;
+
+const FORMS =
+  '10.0.0.1, 10.0.0.0/8, fd00::/8, tcp/22, tcp/6000-6100, 10.0.0.1:5432, 10.0.0.0/8:8000-9000 or [fd00::1]:443';
+
+/** Reads `22` or `6000-6100`; a text says what was expected instead. */
+function parsePorts(text: string): PortRange | string {
+  const match = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(text);
+  if (match === null) return 'a port or a range such as 6000-6100';
+  const first = Number(match[1]);
+  const last = match[2] === undefined ? first : Number(match[2]);
+  if (first < 1 || last > 65535 || first > 65535) return 'ports between 1 and 65535';
+  if (last < first) return 'a range that begins with its lower port';
+  return { first, last };
+}
+
+function parseNetwork(text: string): NonNullable<AllowEntry['network']> | string {
+  const [address = '', prefixText, ...rest] = text.split('/');
+  const usual = address.includes(':') || ipaddr.IPv4.isValidFourPartDecimal(address);
+  if (!usual || address.includes('%') || !ipaddr.isValid(address) || rest.length > 0) return FORMS;
+  const read = ipaddr.parse(address);
+  const mapped = read.kind() === 'ipv6' && (read as ipaddr.IPv6).isIPv4MappedAddress();
+  if (mapped && prefixText !== undefined) return 'the network in IPv4 notation';
+  const ip = ipaddr.process(address);
+  const family = ip.kind();
+  const width = family === 'ipv4' ? 32 : 128;
+  if (prefixText === undefined) return { family, address: ip.toString(), prefix: width };
+  const prefix = /^\d{1,3}$/.test(prefixText) ? Number(prefixText) : 129;
+  if (prefix > width) return `a prefix length of at most ${width}`;
+  const base =
+    family === 'ipv4'
+      ? ipaddr.IPv4.networkAddressFromCIDR(text).toString()
+      : ipaddr.IPv6.networkAddressFromCIDR(text).toString();
+  // 10.0.0.5/8 is more often a slip for /32 than for 10.0.0.0/8: one of them exempts a whole company.
+  if (base !== ip.toString()) return `${base}/${prefix} (or the single address ${ip.toString()})`;
+  return { family, address: base, prefix };
+}
+
+/** Reads one entry; a text says what was expected instead. */
+function parseEntry(text: string): AllowEntry | string {
+  const port = /^tcp\/(.*)$/i.exec(text);
+  if (port !== null) {
+    const ports = parsePorts(port[1]!);
+    return typeof ports === 'string' ? ports : { ports };
+  }
+  const bracketed = /^\[([^\]]*)\](?::(.*))?$/.exec(text);
+  const v4WithPort = /^([^:[\]]+):([^:]*)$/.exec(text);
+  const network = parseNetwork(bracketed?.[1] ?? v4WithPort?.[1] ?? text);
+  if (typeof network === 'string') return network;
+  if (bracketed !== null && network.family === 'ipv4' && !bracketed[1]!.includes(':')) return FORMS;
+  const portText = bracketed?.[2] ?? v4WithPort?.[2];
+  if (portText === undefined) return { network };
+  const ports = parsePorts(portText);
+  return typeof ports === 'string' ? ports : { network, ports };
+}
+
+/** The text of an entry, as {@link parseAllowList} reads it. */
+export function formatAllowEntry(entry: AllowEntry): string {
+  const { network, ports } = entry;
+  const portText =
+    ports === undefined ? '' : ports.first === ports.last ? `${ports.first}` : `${ports.first}-${ports.last}`;
+  if (network === undefined) return `tcp/${portText === '' ? '1-65535' : portText}`;
+  const full = network.prefix === (network.family === 'ipv4' ? 32 : 128);
+  const net = full ? network.address : `${network.address}/${network.prefix}`;
+  if (portText === '') return net;
+  return network.family === 'ipv6' ? `[${net}]:${portText}` : `${net}:${portText}`;
+}
+
+/** Reads an allow-list. All bad lines are reported, at most 100; with one of them, no entry should be used. */
+export function parseAllowList(text: string): {
+  readonly entries: AllowList;
+  readonly problems: readonly AllowListProblem[];
+} {
+  const entries = new Map<string, AllowEntry>();
+  const problems: AllowListProblem[] = [];
+  const lines = text.replace(/^\uFEFF/, '').split('\n');
+  for (const [index, line] of lines.entries()) {
+    if (problems.length >= MAX_PROBLEMS) break;
+    const content = line.replace(/#.*$/s, '').trim();
+    if (content === '') continue;
+    const column = line.indexOf(content) + 1;
+    const entry = parseEntry(content);
+    if (typeof entry === 'string') {
+      problems.push({ line: index + 1, column, found: quote(content), expected: entry });
+    } else if (entries.size < MAX_ALLOW_ENTRIES) {
+      entries.set(formatAllowEntry(entry), entry);
+    } else {
+      problems.push({
+        line: index + 1,
+        column,
+        found: quote(content),
+        expected: `at most ${MAX_ALLOW_ENTRIES} entries`,
+      });
+      break;
+    }
+  }
+  return { entries: [...entries.values()], problems };
+}
+
+/** Printable ASCII of what was found: the file may be anything, and this goes to a log and a terminal. */
+function quote(text: string): string {
+  const clean = text.slice(0, MAX_QUOTED).replace(/[^\x20-\x7e]/g, '?');
+  return text.length > MAX_QUOTED ? `${clean}...` : clean;
+}
+
+/** `FILE:LINE:COLUMN: found "…", expected …`, as every message about a file of the operator. */
+export function describeProblem(file: string, problem: AllowListProblem): string {
+  const { line, column, found, expected } = problem;
+  return `${file}:${line}:${column}: found "${found}", expected ${expected}`;
+}
+
+/**
+ * Reads `capture.protect` of the configuration: the same grammar, one entry a string.
+ * Throws a MeshError `configuration` that names the entry.
+ */
+export function parseProtected(texts: readonly string[]): AllowList {
+  return texts.map((text) => {
+    const entry = parseEntry(text.trim());
+    if (typeof entry !== 'string') return entry;
+    const message = `capture.protect: found "${quote(text)}", expected ${entry}`;
+    throw new MeshError('configuration', 'operator', message, { retry: 'safe' });
+  });
+}

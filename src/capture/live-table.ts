@@ -1,0 +1,71 @@
+import { OWN_PREFIX } from './names.ts';
+
+/** The nat table as it stands in the kernel: rules of every chain in order, as iptables-save prints them, without `-A CHAIN`. */
+export type LiveTable = ReadonlyMap<string, readonly string[]>;
+
+export const emptyTable: LiveTable = new Map<string, readonly string[]>();
+
+/** Reads the output of `iptables-save -t nat`. Lines that it does not know are other tools' business and skipped. */
+export function parseTable(saved: string): LiveTable {
+  const table = new Map<string, string[]>();
+  const rulesOf = (chain: string): string[] => {
+    const known = table.get(chain);
+    if (known !== undefined) return known;
+    const fresh: string[] = [];
+    table.set(chain, fresh);
+    return fresh;
+  };
+  for (const line of saved.split('\n')) {
+    const declared = /^:(\S+) /.exec(line);
+    if (declared !== null) rulesOf(declared[1]!);
+    const rule = /^(?:\[\d+:\d+\] )?-A (\S+)(?: (.*))?$/.exec(line);
+    if (rule !== null) rulesOf(rule[1]!).push((rule[2] ?? '').trim());
+  }
+  return table;
+}
+
+/** The chain that a rule jumps or goes to, if it is one of ours. */
+export function ownTarget(rule: string): string | undefined {
+  const target = /(?:^| )-[jg] (\S+)/.exec(rule)?.[1];
+  return target?.startsWith(OWN_PREFIX) ? target : undefined;
+}
+
+/** Chains of ours in a table. */
+export function ownChains(table: LiveTable): string[] {
+  return [...table.keys()].filter((chain) => chain.startsWith(OWN_PREFIX));
+}
+
+/** Every rule of somebody else's chain that leads to one of ours. */
+export function ownJumps(table: LiveTable): { readonly chain: string; readonly rule: string }[] {
+  const jumps: { chain: string; rule: string }[] = [];
+  for (const [chain, rules] of table) {
+    if (chain.startsWith(OWN_PREFIX)) continue;
+    for (const rule of rules) if (ownTarget(rule) !== undefined) jumps.push({ chain, rule });
+  }
+  return jumps;
+}
+
+/**
+ * A rule in one form, whatever backend and version printed it: options with their values, sorted, without what is
+ * implied (`-m`, full prefixes). Equal texts mean equal rules, for the rules that we write.
+ */
+export function normalRule(rule: string): string {
+  const options: string[] = [];
+  let negated = false;
+  for (const token of rule
+    .replace(/--tcp-flags (?:FIN,SYN,RST,ACK|0x17\/0x02) ?(?:SYN)?/, '--syn')
+    .split(/\s+/)) {
+    if (token === '') continue;
+    if (token === '!') negated = true;
+    else if (token.startsWith('-')) {
+      options.push(negated ? `! ${token}` : token);
+      negated = false;
+    } else if (options.length > 0)
+      options[options.length - 1] +=
+        ` ${token.replace(/(\.\d+)\/32$/, '$1').replace(/(:[0-9a-f:]*)\/128$/, '$1')}`;
+  }
+  return options
+    .filter((option) => !option.startsWith('-m '))
+    .sort()
+    .join(' ');
+}

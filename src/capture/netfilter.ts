@@ -1,0 +1,172 @@
+import { readFile } from 'node:fs/promises';
+import type { Config } from '../config/schema.ts';
+import type { EndpointKey } from '../model/address.ts';
+import { MeshError } from '../model/errors.ts';
+import type { Command, CommandResult, CommandRunner } from './command.ts';
+import { type LiveTable, parseTable } from './live-table.ts';
+import { type Family, OWN_PREFIX } from './names.ts';
+import { parseMember } from './sets.ts';
+
+/** Seconds that iptables may wait for another program's lock. */
+const LOCK_WAIT_S = 5;
+/** Bound on one run of a program; above the lock's wait, so that its own message is seen first. */
+const RUN_TIMEOUT_MS = 10_000;
+/** Bound on filling a set of a million members. */
+const SET_TIMEOUT_MS = 30_000;
+
+/** Which iptables is used, found once and kept: rules in two backends shadow each other. */
+export interface Backend {
+  readonly kind: 'nft' | 'legacy';
+  /** What `iptables --version` said. */
+  readonly version: string;
+  /** Without IPv6 nat there is no `ipv6`. */
+  readonly families: readonly Family[];
+  /** Why IPv6 is left out, if it is. */
+  readonly withoutIpv6: string | undefined;
+  /** Between `iptables` and `-restore`: `-nft`, `-legacy`, or nothing on versions before 1.8. */
+  readonly variant: '-nft' | '-legacy' | '';
+}
+
+/** A set of ours, as the kernel lists it. */
+export interface LiveSet {
+  /** Type and options. */
+  readonly header: string;
+  readonly members: number;
+  readonly maxelem: number;
+}
+
+function systemError(what: string, result: CommandResult, input = ''): MeshError {
+  const why = result.timedOut ? 'timed out and was killed' : `ended with ${result.code ?? 'a signal'}`;
+  const line = Number(/line:? (\d+)/.exec(result.stderr)?.[1] ?? 0);
+  const offending = input.split('\n')[line - 1];
+  const at = line > 0 && offending !== undefined ? ` (line ${line}: ${offending})` : '';
+  const said = result.stderr.trim().replace(/\s*\n\s*/g, '; ');
+  return new MeshError('system', 'kernel', `${what} ${why}: ${said}${at}`, { retry: 'safe' });
+}
+
+async function readsOne(path: string): Promise<boolean> {
+  return (await readFile(path, 'utf8').catch(() => '')).trim() === '1';
+}
+
+/** Reads and changes the kernel's tables and sets through iptables and ipset, each run bounded in time. */
+export class Netfilter {
+  readonly backend: Backend;
+  readonly #runner: CommandRunner;
+  readonly #environment: Readonly<Record<string, string>>;
+
+  private constructor(
+    backend: Backend,
+    runner: CommandRunner,
+    environment: Readonly<Record<string, string>>,
+  ) {
+    this.backend = backend;
+    this.#runner = runner;
+    this.#environment = environment;
+  }
+
+  /**
+   * Finds the backend. `auto` takes what the `iptables` command is; iptables-legacy is never run to find out, since
+   * one run of it creates the legacy tables and the next start would believe them. `lockFile` is for legacy under
+   * a user that may not open /run/xtables.lock. Throws a MeshError `system` when there is no iptables.
+   */
+  static async open(
+    capture: Pick<Config['capture'], 'backend' | 'ipv6'>,
+    runner: CommandRunner,
+    lockFile?: string,
+  ): Promise<Netfilter> {
+    const environment: Record<string, string> = lockFile === undefined ? {} : { XTABLES_LOCKFILE: lockFile };
+    const program = capture.backend === 'auto' ? 'iptables' : `iptables-${capture.backend}`;
+    const result = await runner.run({ program, args: ['--version'], environment, timeoutMs: RUN_TIMEOUT_MS });
+    const version = /v(\d+)\.(\d+)[.\d]*(?: \((\w+)\))?/.exec(result.stdout);
+    if (result.code !== 0 || version === null) throw systemError(`${program} --version`, result);
+    const kind = version[3] === 'nf_tables' ? 'nft' : 'legacy';
+    if (capture.backend !== 'auto' && kind !== capture.backend) {
+      const message = `capture.backend is ${capture.backend}, but ${program} says ${version[0]}`;
+      throw new MeshError('configuration', 'operator', message);
+    }
+    const variant = version[3] === undefined ? '' : kind === 'nft' ? '-nft' : '-legacy';
+    const base: Backend = { kind, version: version[0], variant, families: ['ipv4'], withoutIpv6: undefined };
+    const ipv4 = new Netfilter(base, runner, environment);
+    const withoutIpv6 = await ipv4.#withoutIpv6(capture.ipv6);
+    const families: readonly Family[] = withoutIpv6 === undefined ? ['ipv4', 'ipv6'] : ['ipv4'];
+    return new Netfilter({ ...base, families, withoutIpv6 }, runner, environment);
+  }
+
+  async #withoutIpv6(wanted: Config['capture']['ipv6']): Promise<string | undefined> {
+    if (wanted === 'on') return undefined;
+    if (wanted === 'off') return 'capture.ipv6 is off';
+    for (const scope of ['all', 'lo']) {
+      if (await readsOne(`/proc/sys/net/ipv6/conf/${scope}/disable_ipv6`)) return `disable_ipv6 of ${scope}`;
+    }
+    if ((await readFile('/proc/net/if_inet6', 'utf8').catch(() => undefined)) === undefined) return 'no IPv6';
+    return this.readTable('ipv6').then(
+      () => undefined,
+      (error: unknown) => `no IPv6 nat: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+
+  #program(family: Family, tool: 'restore' | 'save'): string {
+    return `${family === 'ipv4' ? 'iptables' : 'ip6tables'}${this.backend.variant}-${tool}`;
+  }
+
+  async #run(command: Omit<Command, 'timeoutMs' | 'environment'>, timeoutMs: number): Promise<string> {
+    const result = await this.#runner.run({ ...command, environment: this.#environment, timeoutMs });
+    if (result.code !== 0) {
+      throw systemError([command.program, ...command.args].join(' '), result, command.input);
+    }
+    return result.stdout;
+  }
+
+  /** The nat table of one family. */
+  async readTable(family: Family): Promise<LiveTable> {
+    const saved = await this.#run(
+      { program: this.#program(family, 'save'), args: ['-t', 'nat'] },
+      RUN_TIMEOUT_MS,
+    );
+    // Printed, with exit code 0, when another tool has put native nft rules into a table of that name.
+    const incompatible = /^# Table .* is incompatible.*$/m.exec(saved);
+    if (incompatible !== null) throw new MeshError('system', 'operator', incompatible[0].slice(2));
+    return parseTable(saved);
+  }
+
+  /** Feeds `iptables-restore --noflush`: all of it or nothing. An empty text is nothing to do. */
+  async restore(family: Family, text: string): Promise<void> {
+    if (text === '') return;
+    const args = ['--noflush', '-w', String(LOCK_WAIT_S)];
+    await this.#run({ program: this.#program(family, 'restore'), args, input: text }, RUN_TIMEOUT_MS);
+  }
+
+  /** Feeds `ipset restore`; with `tolerant`, members that are there (or gone) already are no error. */
+  async restoreSets(text: string, tolerant = false): Promise<void> {
+    if (text === '') return;
+    const args = tolerant ? ['-exist', 'restore'] : ['restore'];
+    await this.#run({ program: 'ipset', args, input: text }, SET_TIMEOUT_MS);
+  }
+
+  /** The sets of ours, without their members. */
+  async readSets(): Promise<ReadonlyMap<string, LiveSet>> {
+    const listed = await this.#run({ program: 'ipset', args: ['list', '-terse'] }, RUN_TIMEOUT_MS);
+    const sets = new Map<string, LiveSet>();
+    for (const block of listed.split(/\n(?=Name: )/)) {
+      const field = (name: string): string => new RegExp(`^${name}: (.*)$`, 'm').exec(block)?.[1] ?? '';
+      const name = field('Name');
+      if (!name.startsWith(OWN_PREFIX)) continue;
+      const header = `${field('Type')} ${field('Header')}`;
+      const maxelem = Number(/maxelem (\d+)/.exec(header)?.[1] ?? 0);
+      sets.set(name, { header, members: Number(field('Number of entries')), maxelem });
+    }
+    return sets;
+  }
+
+  /** The members of one set. What we would not have written is there in the kernel's own notation. */
+  async readMembers(name: string): Promise<ReadonlySet<EndpointKey>> {
+    const listed = await this.#run({ program: 'ipset', args: ['save', name] }, SET_TIMEOUT_MS);
+    const members = new Set<EndpointKey>();
+    for (const line of listed.split('\n')) {
+      const added = /^add \S+ (\S+)/.exec(line);
+      if (added === null) continue;
+      members.add(parseMember(added[1]!) ?? (added[1] as EndpointKey));
+    }
+    return members;
+  }
+}
