@@ -1,0 +1,92 @@
+import type { Endpoint, Ip } from '../model/address.ts';
+import { isIpv6, parseIp } from '../model/address.ts';
+import { AF_INET, AF_INET6 } from './constants.ts';
+import { SOCKADDR_IN_SIZE, SOCKADDR_IN6_SIZE } from './layout.ts';
+
+/** A socket address in the kernel's form; `bytes` may be longer than `size`. */
+export interface SocketAddress {
+  readonly family: typeof AF_INET | typeof AF_INET6;
+  readonly bytes: Uint8Array;
+  readonly size: number;
+}
+
+const MAPPED_PREFIX_END = 20;
+
+/** An endpoint in the kernel's form. Port 0 is let through: the kernel then picks one. */
+export function encodeSocketAddress(endpoint: { readonly ip: Ip; readonly port: number }): SocketAddress {
+  const { ip, port } = endpoint;
+  if (isIpv6(ip)) {
+    const bytes = new Uint8Array(SOCKADDR_IN6_SIZE);
+    bytes[0] = AF_INET6;
+    writePort(bytes, port);
+    writeIpv6(bytes, ip);
+    return { family: AF_INET6, bytes, size: SOCKADDR_IN6_SIZE };
+  }
+  const bytes = new Uint8Array(SOCKADDR_IN_SIZE);
+  bytes[0] = AF_INET;
+  writePort(bytes, port);
+  writeIpv4(bytes, 4, ip);
+  return { family: AF_INET, bytes, size: SOCKADDR_IN_SIZE };
+}
+
+/** Reads what the kernel wrote; undefined when the family is neither IPv4 nor IPv6. Mapped IPv4 is folded. */
+export function decodeSocketAddress(bytes: Uint8Array): Endpoint | undefined {
+  const family = bytes[0]! | (bytes[1]! << 8);
+  const port = (bytes[2]! << 8) | bytes[3]!;
+  if (family === AF_INET) return { ip: ipv4At(bytes, 4), port };
+  if (family !== AF_INET6) return undefined;
+  if (isMapped(bytes)) return { ip: ipv4At(bytes, MAPPED_PREFIX_END), port };
+  return { ip: ipv6At(bytes), port };
+}
+
+function writePort(bytes: Uint8Array, port: number): void {
+  bytes[2] = port >> 8;
+  bytes[3] = port & 0xff;
+}
+
+function writeIpv4(bytes: Uint8Array, offset: number, ip: Ip): void {
+  let octet = 0;
+  let at = offset;
+  for (let i = 0; i < ip.length; i++) {
+    const code = ip.charCodeAt(i);
+    if (code === 0x2e) {
+      bytes[at++] = octet;
+      octet = 0;
+    } else {
+      octet = octet * 10 + code - 0x30;
+    }
+  }
+  bytes[at] = octet;
+}
+
+function writeIpv6(bytes: Uint8Array, ip: Ip): void {
+  const [head = '', tail] = ip.split('::');
+  const left = head === '' ? [] : head.split(':');
+  const right = tail === undefined || tail === '' ? [] : tail.split(':');
+  for (let i = 0; i < left.length; i++) writeGroup(bytes, i, left[i]!);
+  for (let i = 0; i < right.length; i++) writeGroup(bytes, 8 - right.length + i, right[i]!);
+}
+
+function writeGroup(bytes: Uint8Array, index: number, text: string): void {
+  const group = Number.parseInt(text, 16);
+  bytes[8 + index * 2] = group >> 8;
+  bytes[9 + index * 2] = group & 0xff;
+}
+
+function isMapped(bytes: Uint8Array): boolean {
+  for (let i = 8; i < 18; i++) if (bytes[i] !== 0) return false;
+  return bytes[18] === 0xff && bytes[19] === 0xff;
+}
+
+function ipv4At(bytes: Uint8Array, at: number): Ip {
+  return `${bytes[at]}.${bytes[at + 1]}.${bytes[at + 2]}.${bytes[at + 3]}` as Ip;
+}
+
+function ipv6At(bytes: Uint8Array): Ip {
+  let text = '';
+  for (let i = 8; i < 24; i += 2) {
+    text += `${i === 8 ? '' : ':'}${((bytes[i]! << 8) | bytes[i + 1]!).toString(16)}`;
+  }
+  // The canonical form is decided in one place, the model. The text is an address by construction.
+  return parseIp(text)!;
+}
