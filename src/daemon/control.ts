@@ -86,6 +86,12 @@ export class ControlChannel<Out extends object, In> {
     this.#socket.destroy();
   }
 
+  /** Calls back once everything sent has left, or nobody is there to take it. */
+  finish(done: () => void): void {
+    if (this.#socket.destroyed) done();
+    else this.#socket.end(done);
+  }
+
   #receive(chunk: Buffer): void {
     this.#parts.push(chunk);
     this.#buffered += chunk.length;
