@@ -1,0 +1,173 @@
+import { cappedLabels, type MetricDefinition } from './definitions.ts';
+
+/** Most distinct values of a label that comes from outside; the rest is counted as `other`. */
+export const MOST_LABEL_VALUES = 1000;
+
+/** One value for each label, in the order of the definition. */
+export type LabelValues<D extends MetricDefinition> = { readonly [K in keyof D['labels']]: string };
+
+/** Counts up. Handles are resolved once and kept; `add` is one addition. */
+export interface CounterHandle {
+  add(amount?: number): void;
+}
+
+/** Goes up and down. */
+export interface GaugeHandle {
+  set(value: number): void;
+  add(amount: number): void;
+}
+
+/** Counts values in fixed buckets. */
+export interface HistogramHandle {
+  observe(value: number): void;
+}
+
+/**
+ * What changed in one series: name, label values, numbers. Counter: one increment. Gauge: its value. Histogram: the
+ * increment of the sum, then those of the buckets, +Inf last. Self-contained, so that a supervisor which adopts
+ * running workers understands the first one that it sees.
+ */
+export type MetricSample = readonly [name: string, labels: readonly string[], numbers: readonly number[]];
+export type MetricsDelta = readonly MetricSample[];
+
+class Counter implements CounterHandle {
+  #pending = 0;
+
+  add(amount = 1): void {
+    this.#pending += amount;
+  }
+
+  drain(): number[] | undefined {
+    if (this.#pending === 0) return undefined;
+    const taken = this.#pending;
+    this.#pending = 0;
+    return [taken];
+  }
+}
+
+class Gauge implements GaugeHandle {
+  #value = 0;
+  #told = Number.NaN;
+
+  set(value: number): void {
+    this.#value = value;
+  }
+
+  add(amount: number): void {
+    this.#value += amount;
+  }
+
+  drain(all: boolean): number[] | undefined {
+    if (this.#value === this.#told && !all) return undefined;
+    this.#told = this.#value;
+    return [this.#value];
+  }
+}
+
+class Histogram implements HistogramHandle {
+  readonly #bounds: readonly number[];
+  readonly #counts: Float64Array;
+  #sum = 0;
+  #observed = false;
+
+  constructor(bounds: readonly number[]) {
+    this.#bounds = bounds;
+    this.#counts = new Float64Array(bounds.length + 1);
+  }
+
+  observe(value: number): void {
+    let at = 0;
+    while (at < this.#bounds.length && value > this.#bounds[at]!) at++;
+    this.#counts[at]! += 1;
+    this.#sum += value;
+    this.#observed = true;
+  }
+
+  drain(): number[] | undefined {
+    if (!this.#observed) return undefined;
+    const taken = [this.#sum, ...this.#counts];
+    this.#counts.fill(0);
+    this.#sum = 0;
+    this.#observed = false;
+    return taken;
+  }
+}
+
+interface Series {
+  readonly name: string;
+  readonly labels: readonly string[];
+  readonly handle: Counter | Gauge | Histogram;
+}
+
+/** Lets through at most {@link MOST_LABEL_VALUES} distinct values; those after them become `other`. */
+export class LabelCap {
+  readonly #known = new Set<string>();
+  readonly #most: number;
+
+  constructor(most: number = MOST_LABEL_VALUES) {
+    this.#most = most;
+  }
+
+  of(value: string): string {
+    if (this.#known.has(value)) return value;
+    if (this.#known.size >= this.#most) return 'other';
+    this.#known.add(value);
+    return value;
+  }
+}
+
+/**
+ * The counts of one process: plain numbers behind handles. `drain` takes what changed, for the supervisor's
+ * {@link MetricsRegistry}.
+ */
+export class Counters {
+  readonly #series = new Map<string, Series>();
+  readonly #caps = new Map<string, LabelCap>();
+
+  counter<D extends MetricDefinition>(definition: D, ...labels: LabelValues<D>): CounterHandle {
+    return this.#handle(definition, labels) as Counter;
+  }
+
+  gauge<D extends MetricDefinition>(definition: D, ...labels: LabelValues<D>): GaugeHandle {
+    return this.#handle(definition, labels) as Gauge;
+  }
+
+  histogram<D extends MetricDefinition>(definition: D, ...labels: LabelValues<D>): HistogramHandle {
+    return this.#handle(definition, labels) as Histogram;
+  }
+
+  /** What changed since the last call; with `all` also gauges that did not (a new supervisor knows none of them). */
+  drain(all = false): MetricsDelta {
+    const delta: MetricSample[] = [];
+    for (const { name, labels, handle } of this.#series.values()) {
+      const numbers = handle.drain(all);
+      if (numbers !== undefined) delta.push([name, labels, numbers]);
+    }
+    return delta;
+  }
+
+  #handle(definition: MetricDefinition, given: readonly string[]): Series['handle'] {
+    const labels = given.map((value, i) => this.#capped(definition.labels[i]!, value));
+    const key = `${definition.name}\n${labels.join('\n')}`;
+    const known = this.#series.get(key);
+    if (known !== undefined) return known.handle;
+    const handle =
+      definition.type === 'counter'
+        ? new Counter()
+        : definition.type === 'gauge'
+          ? new Gauge()
+          : new Histogram(definition.buckets);
+    this.#series.set(key, { name: definition.name, labels, handle });
+    return handle;
+  }
+
+  #capped(label: string, value: string): string {
+    if (!cappedLabels.has(label)) return value;
+    let cap = this.#caps.get(label);
+    if (cap === undefined) {
+      cap = new LabelCap();
+      this.#caps.set(label, cap);
+    }
+    return cap.of(value);
+  }
+}

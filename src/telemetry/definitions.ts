@@ -1,0 +1,160 @@
+/** Everything that is counted, in one place: names, help, labels, buckets. docs/metrics.md is made from it. */
+
+/** One metric. Labels have values from closed sets, except those of {@link cappedLabels}. */
+export interface MetricDefinition<Labels extends readonly string[] = readonly string[]> {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly help: string;
+  readonly labels: Labels;
+  /** Upper bounds of a histogram's buckets, without +Inf. */
+  readonly buckets: readonly number[];
+}
+
+/** Labels whose values come from outside; past a cap on distinct values they read `other`. */
+export const cappedLabels: ReadonlySet<string> = new Set(['service', 'source']);
+
+function counter<const L extends readonly string[]>(
+  name: string,
+  help: string,
+  labels: L,
+): MetricDefinition<L> {
+  return { name: `mesh_node_${name}_total`, type: 'counter', help, labels, buckets: [] };
+}
+
+function gauge<const L extends readonly string[]>(
+  name: string,
+  help: string,
+  labels: L,
+): MetricDefinition<L> {
+  return { name: `mesh_node_${name}`, type: 'gauge', help, labels, buckets: [] };
+}
+
+function histogram<const L extends readonly string[]>(
+  name: string,
+  help: string,
+  labels: L,
+  buckets: readonly number[],
+): MetricDefinition<L> {
+  return { name: `mesh_node_${name}`, type: 'histogram', help, labels, buckets };
+}
+
+/** From loopback (0.1 ms) to a connect timeout. */
+const LATENCY = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+];
+/** From one small request to a database pool's connection. */
+const LIFETIME = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800, 3600, 21600, 86400];
+
+export const metrics = {
+  connections: counter(
+    'connections',
+    'Connections that ended, by direction, service, path taken and reason of the end.',
+    ['direction', 'service', 'path', 'reason'],
+  ),
+  connectionsActive: gauge('connections_active', 'Connections that are open now.', ['direction']),
+  connectionBytes: counter(
+    'connection_bytes',
+    'Bytes carried: sent is from caller to service, received the other way.',
+    ['direction', 'service', 'flow'],
+  ),
+  connectionDuration: histogram(
+    'connection_duration_seconds',
+    'Life of a connection, from its acceptance to the end of both halves.',
+    ['direction', 'path'],
+    LIFETIME,
+  ),
+  connectDuration: histogram(
+    'connect_duration_seconds',
+    'Time to reach an instance, from the first attempt to the opened connection or stream.',
+    ['path'],
+    LATENCY,
+  ),
+  connectAttempts: counter(
+    'connect_attempts',
+    'Attempts to reach an instance, by outcome (ok or an error code).',
+    ['service', 'outcome'],
+  ),
+  connectRetries: counter('connect_retries', 'Attempts after the first one of a connection.', ['service']),
+  ejections: counter('ejections', 'Instances set aside after failures in a row.', ['service']),
+  ejected: gauge('ejected_instances', 'Instances that are set aside now.', ['service']),
+
+  tunnels: gauge('tunnels', 'Tunnels by state and by who dialled.', ['state', 'direction']),
+  tunnelStreams: gauge('tunnel_streams', 'Open streams on tunnels.', ['direction']),
+  tunnelStreamsOpened: counter('tunnel_streams_opened', 'Streams opened on tunnels.', ['direction']),
+  tunnelRoundTrip: histogram(
+    'tunnel_round_trip_seconds',
+    'Round trip of keepalive pings on tunnels.',
+    [],
+    LATENCY,
+  ),
+  tunnelDials: counter('tunnel_dials', 'Tunnels dialled, by outcome (ok or an error code).', ['outcome']),
+  tunnelBytes: counter('tunnel_bytes', 'Payload bytes carried by tunnels.', ['flow']),
+
+  registryUp: gauge('registry_up', '1 while the registry answers.', ['source']),
+  registryAge: gauge('registry_age_seconds', 'Time since the registry last confirmed what it told.', [
+    'source',
+  ]),
+  registryChanges: counter('registry_changes', 'Changes taken over from a registry.', ['source']),
+  registryErrors: counter('registry_errors', 'Failed exchanges with a registry and entries refused.', [
+    'source',
+  ]),
+  cacheAnswers: counter('cache_answers', 'Answers to on-demand questions, by tier and kind.', [
+    'tier',
+    'kind',
+  ]),
+  cacheFileWrites: counter('cache_file_writes', 'Writes of the catalogue to disk, by outcome.', ['outcome']),
+
+  snapshotVersion: gauge('snapshot_version', 'Newest version of the catalogue that workers are given.', []),
+  snapshotServices: gauge('snapshot_services', 'Services in the catalogue.', []),
+  snapshotInstances: gauge('snapshot_instances', 'Instances in the catalogue.', []),
+  workerSnapshotVersion: gauge('worker_snapshot_version', 'Version that a worker has acknowledged.', [
+    'process',
+  ]),
+
+  rulesState: gauge('rules_state', '1 for the state that the interception rules are in.', ['state']),
+  rulesReasserts: counter('rules_reasserts', 'Times that changed rules were put back.', []),
+  allowListEntries: gauge('allow_list_entries', 'Entries of the allow-list in force.', []),
+  allowListErrors: gauge('allow_list_errors', 'Lines of the allow-list file that cannot be used.', []),
+
+  workersRunning: gauge('workers_running', 'Data-plane processes that answer.', []),
+  workerRestarts: counter('worker_restarts', 'Workers replaced, by cause.', ['cause']),
+  ready: gauge('ready', '1 while nothing blocks readiness.', []),
+  certificateExpiry: gauge(
+    'certificate_expiry_timestamp_seconds',
+    'End of the life of this node’s certificate, in seconds since the epoch.',
+    [],
+  ),
+  configurationReloads: counter('configuration_reloads', 'Reloads of the configuration, by outcome.', [
+    'outcome',
+  ]),
+  accessLogDropped: counter(
+    'access_log_dropped',
+    'Access-log lines lost because they could not be written.',
+    [],
+  ),
+
+  processCpu: counter('process_cpu_seconds', 'CPU time, user and system together.', ['process']),
+  processMemory: gauge('process_resident_memory_bytes', 'Resident memory.', ['process']),
+  processDescriptors: gauge('process_open_descriptors', 'File descriptors in use.', ['process']),
+  processDescriptorsLimit: gauge('process_max_descriptors', 'File descriptors that may be in use.', [
+    'process',
+  ]),
+  processLoopDelay: gauge(
+    'process_loop_delay_seconds',
+    'Longest time that the event loop was late since the last measurement.',
+    ['process'],
+  ),
+  processStart: gauge('process_start_time_seconds', 'Start of the process, in seconds since the epoch.', [
+    'process',
+  ]),
+  buildInfo: gauge('build_info', 'Always 1; the version of the program.', ['version']),
+} as const satisfies Readonly<Record<string, MetricDefinition>>;
+
+const byName: ReadonlyMap<string, MetricDefinition> = new Map(
+  Object.values(metrics).map((definition: MetricDefinition) => [definition.name, definition]),
+);
+
+/** The metric of this name; undefined for a name that another version of the program may use. */
+export function definitionOf(name: string): MetricDefinition | undefined {
+  return byName.get(name);
+}
