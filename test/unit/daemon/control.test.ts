@@ -1,0 +1,157 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  ControlChannel,
+  MAX_CONTROL_MESSAGE,
+  type ToSupervisor,
+  type ToWorker,
+} from '../../../src/daemon/control.ts';
+import { type DataPlane, Worker } from '../../../src/daemon/worker.ts';
+import type { Snapshot } from '../../../src/model/snapshot.ts';
+
+let directory: string;
+let ends: [Socket, Socket];
+
+beforeEach(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'mesh-control-'));
+  const path = join(directory, 's');
+  const server = createServer().listen(path);
+  await once(server, 'listening');
+  const client = connect(path);
+  const [accepted] = (await once(server, 'connection')) as [Socket];
+  server.close();
+  ends = [client, accepted];
+});
+
+afterEach(() => {
+  for (const end of ends) end.destroy();
+  rmSync(directory, { recursive: true });
+});
+
+/** Resolves when `ready` is true; looks again after every message. */
+function collector<T>() {
+  const items: T[] = [];
+  let wake = () => {};
+  return {
+    items,
+    take: (item: T) => {
+      items.push(item);
+      wake();
+    },
+    async until(ready: (items: readonly T[]) => boolean): Promise<void> {
+      while (!ready(items))
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+    },
+  };
+}
+
+describe('ControlChannel', () => {
+  it('carries messages whole, however the bytes are cut', async () => {
+    const got = collector<ToWorker>();
+    new ControlChannel<ToSupervisor, ToWorker>(ends[1], got.take, () => {});
+    const { Packr } = await import('msgpackr');
+    const bodies = [1, 2, 3].map((id) => new Packr({ useRecords: false }).pack({ t: 'ping', id }));
+    const bytes = Buffer.concat(
+      bodies.flatMap((body) => {
+        const header = Buffer.alloc(4);
+        header.writeUInt32LE(body.length);
+        return [header, body];
+      }),
+    );
+    for (const byte of bytes) {
+      ends[0].write(Buffer.of(byte));
+      await new Promise(setImmediate);
+    }
+    await got.until((items) => items.length === 3);
+    expect(got.items).toEqual([1, 2, 3].map((id) => ({ t: 'ping', id })));
+  });
+
+  it('ends the conversation over a message beyond the bound', async () => {
+    const closed = new Promise<Error | undefined>((resolve) => {
+      new ControlChannel<ToSupervisor, ToWorker>(ends[1], () => {}, resolve);
+    });
+    const header = Buffer.alloc(4);
+    header.writeUInt32LE(MAX_CONTROL_MESSAGE + 1);
+    ends[0].on('error', () => {});
+    ends[0].write(header);
+    expect((await closed)?.message).toContain('control message');
+  });
+});
+
+describe('Worker', () => {
+  function plane() {
+    const calls: string[] = [];
+    const made: DataPlane = {
+      configure: () => calls.push('configure'),
+      use: (snapshot: Snapshot) => calls.push(`use ${snapshot.version} with ${snapshot.services.size}`),
+      serve: () => calls.push('serve'),
+      list: (list, limit) => [list, limit],
+      metrics: () => 1,
+      reopenLogs: () => calls.push('reopen'),
+      drain: async () => {
+        calls.push('drain');
+        return 2;
+      },
+    };
+    return { calls, made };
+  }
+
+  const settings = {
+    config: { telemetry: { flushInterval: 3_600_000 }, daemon: { drainTimeout: 5 } },
+  } as never;
+  const delta = (base: number) => ({ base, services: [], removedServices: [], nodes: [], removedNodes: [] });
+
+  it('applies deltas in order, acknowledges each, serves when all are there, answers, and ends after a drain', async () => {
+    const { calls, made } = plane();
+    const exited = new Promise<number>((resolve) => {
+      new Worker(ends[1], () => made, resolve);
+    });
+    const got = collector<ToSupervisor>();
+    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], got.take, () => {});
+    supervisor.send({ t: 'settings', settings });
+    supervisor.send({ t: 'delta', delta: delta(40), first: true });
+    supervisor.send({ t: 'delta', delta: delta(41), first: false });
+    supervisor.send({ t: 'synced' });
+    supervisor.send({ t: 'ping', id: 7 });
+    supervisor.send({ t: 'list', id: 8, list: 'tunnels', limit: 3 });
+    await got.until((items) => items.length === 5);
+    expect(got.items).toEqual([
+      { t: 'ack', version: 41 },
+      { t: 'ack', version: 42 },
+      { t: 'ready' },
+      { t: 'pong', id: 7 },
+      { t: 'list', id: 8, items: ['tunnels', 3] },
+    ]);
+    supervisor.send({ t: 'drain', timeoutMs: 5 });
+    expect(await exited).toBe(0);
+    await got.until((items) => items.length === 7);
+    expect(got.items.slice(5)).toEqual([
+      { t: 'metrics', delta: 1 },
+      { t: 'drained', cut: 2 },
+    ]);
+    expect(calls).toEqual(['use 41 with 0', 'use 42 with 0', 'serve', 'drain']);
+  });
+
+  it('drains and ends when its supervisor is gone', async () => {
+    const { calls, made } = plane();
+    const exited = new Promise<number>((resolve) => {
+      new Worker(ends[1], () => made, resolve);
+    });
+    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(
+      ends[0],
+      () => {},
+      () => {},
+    );
+    supervisor.send({ t: 'settings', settings });
+    supervisor.send({ t: 'synced' });
+    supervisor.finish(() => ends[0].destroy());
+    expect(await exited).toBe(0);
+    expect(calls).toEqual(['serve', 'drain']);
+  });
+});
