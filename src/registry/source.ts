@@ -12,8 +12,8 @@ interface FullUpdate {
   readonly services: readonly Service[];
   readonly nodes: readonly MeshNode[];
   /**
-   * False when a part of the registry could not be read and was never read before by this process (a broken file):
-   * what a cache knows from this source then stays beside what is named here.
+   * False when this cannot be all: a file is broken and never was read before, a gossip agent has not joined yet.
+   * What a cache remembers of this source then stays beside what is named here.
    */
   readonly complete: boolean;
 }
