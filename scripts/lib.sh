@@ -24,6 +24,6 @@ install_modules() {
   local stamp="$root/node_modules/.mesh-node-lock" wanted
   wanted=$(cd "$root" && cat package.json package-lock.json | sha256sum)
   if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return 0; fi
-  (cd "$root" && npm ci --no-audit --no-fund --loglevel=error)
+  (cd "$root" && npm ci --include=dev --include=optional --no-audit --no-fund --loglevel=error)
   printf '%s\n' "$wanted" >"$stamp"
 }
