@@ -4,7 +4,7 @@ import { cappedLabels, type MetricDefinition } from './definitions.ts';
 export const MOST_LABEL_VALUES = 1000;
 
 /** One value for each label, in the order of the definition. */
-export type LabelValues<D extends MetricDefinition> = { readonly [K in keyof D['labels']]: string };
+type LabelValues<L extends readonly string[]> = { readonly [K in keyof L]: string };
 
 /** Counts up. Handles are resolved once and kept; `add` is one addition. */
 export interface CounterHandle {
@@ -124,15 +124,24 @@ export class Counters {
   readonly #series = new Map<string, Series>();
   readonly #caps = new Map<string, LabelCap>();
 
-  counter<D extends MetricDefinition>(definition: D, ...labels: LabelValues<D>): CounterHandle {
+  counter<L extends readonly string[]>(
+    definition: MetricDefinition<L>,
+    ...labels: LabelValues<L>
+  ): CounterHandle {
     return this.#handle(definition, labels) as Counter;
   }
 
-  gauge<D extends MetricDefinition>(definition: D, ...labels: LabelValues<D>): GaugeHandle {
+  gauge<L extends readonly string[]>(
+    definition: MetricDefinition<L>,
+    ...labels: LabelValues<L>
+  ): GaugeHandle {
     return this.#handle(definition, labels) as Gauge;
   }
 
-  histogram<D extends MetricDefinition>(definition: D, ...labels: LabelValues<D>): HistogramHandle {
+  histogram<L extends readonly string[]>(
+    definition: MetricDefinition<L>,
+    ...labels: LabelValues<L>
+  ): HistogramHandle {
     return this.#handle(definition, labels) as Histogram;
   }
 
