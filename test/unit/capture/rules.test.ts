@@ -87,7 +87,7 @@ COMMIT
       '*nat\n:OUTPUT ACCEPT [0:0]\n-A PREROUTING -i b0 -j MESH_PRE\n-A OUTPUT -j DOCKER\n-A OUTPUT -j MESH_OUT\n-A OUTPUT -j MESH_OUT\n',
     );
     expect(renderRules(plan, wrong)).toContain(
-      '-D PREROUTING -i b0 -j MESH_PRE\n-D OUTPUT -j MESH_OUT\n-D OUTPUT -j MESH_OUT\n-I OUTPUT 1 -j MESH_OUT\nCOMMIT\n',
+      '-D OUTPUT -j MESH_OUT\n-D OUTPUT -j MESH_OUT\n-D PREROUTING -i b0 -j MESH_PRE\n-I OUTPUT 1 -j MESH_OUT\nCOMMIT\n',
     );
   });
 
