@@ -1,0 +1,182 @@
+import { join } from 'node:path';
+import type { ConnectionDirection, ConnectionPath } from '../model/connection.ts';
+import type { Service } from '../model/service.ts';
+
+/*
+ * The answers of the admin API, shared by the daemon that gives them and the command line that shows them.
+ * Times are milliseconds since the epoch, durations milliseconds.
+ */
+
+/** Name of the socket in `daemon.runtimeDirectory`. */
+export function adminSocket(runtimeDirectory: string): string {
+  return join(runtimeDirectory, 'admin.sock');
+}
+
+/** One thing that stands between the agent and being ready. */
+export interface Blocker {
+  readonly name: string;
+  readonly reason: string;
+}
+
+/** GET /v1/ready: 200 when there is no blocker, else 503. */
+export interface ReadyAnswer {
+  readonly ready: boolean;
+  readonly blockers: readonly Blocker[];
+}
+
+/** One data-plane process. */
+export interface WorkerStatus {
+  readonly name: string;
+  readonly pid: number;
+  readonly state: string;
+  readonly snapshotVersion: number;
+  readonly restarts: number;
+}
+
+/** GET /v1/status. */
+export interface StatusAnswer extends ReadyAnswer {
+  readonly version: string;
+  readonly pid: number;
+  readonly role: 'node' | 'zone-agent';
+  readonly node: string;
+  readonly zone: string;
+  readonly startedAt: number;
+  readonly draining: boolean;
+  readonly snapshot: { readonly version: number; readonly services: number; readonly instances: number };
+  readonly workers: readonly WorkerStatus[];
+  /** End of the node certificate's life; absent while there is none. */
+  readonly certificateExpiresAt?: number;
+}
+
+/** One service, without its instances. */
+export interface ServiceSummary {
+  readonly name: string;
+  readonly protocol: string;
+  readonly mode: string;
+  readonly instances: number;
+  readonly draining: number;
+  readonly source?: string;
+}
+
+/** GET /v1/services. */
+export interface ServicesAnswer {
+  readonly services: readonly ServiceSummary[];
+  /** How many there are; more than listed when the answer was cut. */
+  readonly total: number;
+}
+
+/** What GET /v1/resolve is asked: exactly one of the two. */
+export type ResolveQuestion = { readonly name: string } | { readonly address: string };
+
+/** GET /v1/resolve?name=… or ?address=…. */
+export interface ResolveAnswer {
+  /** What would become of a connection there. */
+  readonly verdict: 'service' | 'instance' | 'passthrough' | 'unknown';
+  /** One sentence for people. */
+  readonly reason: string;
+  readonly services: readonly Service[];
+}
+
+/** One live connection. */
+export interface LiveConnection {
+  readonly id: string;
+  readonly worker: string;
+  readonly direction: ConnectionDirection;
+  readonly startedAt: number;
+  readonly caller: string;
+  readonly destination: string;
+  readonly service?: string;
+  readonly instance?: string;
+  readonly path: ConnectionPath;
+  readonly bytesSent: number;
+  readonly bytesReceived: number;
+}
+
+/** GET /v1/connections?limit=. */
+export interface ConnectionsAnswer {
+  readonly connections: readonly LiveConnection[];
+  readonly total: number;
+}
+
+/** One tunnel of one worker. */
+export interface TunnelStatus {
+  readonly peer: string;
+  readonly worker: string;
+  readonly direction: 'dialled' | 'accepted';
+  readonly state: string;
+  readonly address: string;
+  readonly streams: number;
+  readonly roundTripMs?: number;
+  readonly since: number;
+}
+
+/** GET /v1/tunnels?limit=. */
+export interface TunnelsAnswer {
+  readonly tunnels: readonly TunnelStatus[];
+  readonly total: number;
+}
+
+/** One registry. */
+export interface RegistryStatus {
+  readonly source: string;
+  readonly state: string;
+  /** Since it last confirmed what it told; absent when it never did. */
+  readonly ageMs?: number;
+  readonly services: number;
+  readonly instances: number;
+  readonly lastError?: string;
+}
+
+/** GET /v1/registries. */
+export interface RegistriesAnswer {
+  readonly registries: readonly RegistryStatus[];
+}
+
+/** GET /v1/rules. */
+export interface RulesAnswer {
+  readonly state: string;
+  readonly mode: string;
+  readonly backend?: string;
+  readonly destinations: { readonly ipv4: number; readonly ipv6: number };
+  readonly allowEntries: number;
+  /** Lines of the allow-list that cannot be used, with their numbers. */
+  readonly allowListProblems: readonly string[];
+  readonly reasserted: number;
+  readonly lastError?: string;
+}
+
+/** POST /v1/reload. A configuration that cannot be used is an error 422, and the old one stays. */
+export interface ReloadAnswer {
+  /** Sections that changed. */
+  readonly changed: readonly string[];
+  /** Changed sections that act only after a restart. */
+  readonly needRestart: readonly string[];
+}
+
+/** POST /v1/drain, POST /v1/drain?service=…. */
+export interface DrainAnswer {
+  readonly draining: string;
+  /** Connections that go on for now. */
+  readonly connections: number;
+}
+
+/** Every failure: the HTTP status, and this as its body. */
+export interface ErrorAnswer {
+  readonly error: { readonly code: string; readonly message: string };
+}
+
+type Maybe<T> = T | Promise<T>;
+
+/** What the API shows and does; the daemon implements it. May throw MeshErrors: their code chooses the status. */
+export interface AdminBackend {
+  status(): Maybe<StatusAnswer>;
+  ready(): Maybe<ReadyAnswer>;
+  services(limit: number): Maybe<ServicesAnswer>;
+  resolve(question: ResolveQuestion): Maybe<ResolveAnswer>;
+  connections(limit: number): Maybe<ConnectionsAnswer>;
+  tunnels(limit: number): Maybe<TunnelsAnswer>;
+  registries(): Maybe<RegistriesAnswer>;
+  rules(): Maybe<RulesAnswer>;
+  reload(): Maybe<ReloadAnswer>;
+  drain(service: string | undefined): Maybe<DrainAnswer>;
+}

@@ -1,0 +1,92 @@
+import type { AdminBackend, ResolveQuestion } from './api.ts';
+import { type Answer, BadRequest, json, type Route } from './router.ts';
+
+/** Entries of a list that are answered when no limit is asked for, and at most. */
+const USUAL_LIMIT = 100;
+const MOST_LIMIT = 10_000;
+
+/** The admin API: every path of docs/operations.md, each with its method. */
+export function adminRoutes(backend: AdminBackend): readonly Route[] {
+  const get = (path: string, handle: () => Promise<Answer>): Route => ({
+    method: 'GET',
+    path,
+    parameters: [],
+    handle,
+  });
+  const list = (path: string, handle: (limit: number) => unknown): Route => ({
+    method: 'GET',
+    path,
+    parameters: ['limit'],
+    handle: async (parameters) => json(await handle(limitOf(parameters.get('limit')))),
+  });
+  return [
+    get('/v1/status', async () => json(await backend.status())),
+    readyRoute('/v1/ready', backend),
+    list('/v1/services', (limit) => backend.services(limit)),
+    list('/v1/connections', (limit) => backend.connections(limit)),
+    list('/v1/tunnels', (limit) => backend.tunnels(limit)),
+    get('/v1/registries', async () => json(await backend.registries())),
+    get('/v1/rules', async () => json(await backend.rules())),
+    {
+      method: 'GET',
+      path: '/v1/resolve',
+      parameters: ['name', 'address'],
+      handle: async (parameters) => json(await backend.resolve(question(parameters))),
+    },
+    {
+      method: 'POST',
+      path: '/v1/reload',
+      parameters: [],
+      handle: async () => json(await backend.reload()),
+    },
+    {
+      method: 'POST',
+      path: '/v1/drain',
+      parameters: ['service'],
+      handle: async (parameters) => json(await backend.drain(parameters.get('service'))),
+    },
+  ];
+}
+
+/** What is served on the network: metrics and readiness, nothing that changes or tells more. */
+export function metricsRoutes(
+  backend: Pick<AdminBackend, 'ready'>,
+  metrics: { readonly contentType: string; text(): Promise<string> },
+): readonly Route[] {
+  return [
+    {
+      method: 'GET',
+      path: '/metrics',
+      parameters: [],
+      handle: async () => ({ status: 200, contentType: metrics.contentType, body: await metrics.text() }),
+    },
+    readyRoute('/ready', backend),
+  ];
+}
+
+function readyRoute(path: string, backend: Pick<AdminBackend, 'ready'>): Route {
+  return {
+    method: 'GET',
+    path,
+    parameters: [],
+    handle: async () => {
+      const answer = await backend.ready();
+      return json(answer, answer.ready ? 200 : 503);
+    },
+  };
+}
+
+function limitOf(text: string | undefined): number {
+  if (text === undefined) return USUAL_LIMIT;
+  const limit = /^\d{1,6}$/.test(text) ? Number(text) : 0;
+  if (limit < 1 || limit > MOST_LIMIT) throw new BadRequest(`limit is a number from 1 to ${MOST_LIMIT}`);
+  return limit;
+}
+
+function question(parameters: ReadonlyMap<string, string>): ResolveQuestion {
+  const name = parameters.get('name');
+  const address = parameters.get('address');
+  if (name !== undefined && address === undefined) return { name };
+  if (address !== undefined && name === undefined) return { address };
+  throw new BadRequest('ask for a name or for an address');
+}
