@@ -21,9 +21,13 @@ export interface Result extends Sample {
 const column = (series: Series, key: Metric): (number | undefined)[] =>
   series.samples.map((sample) => sample[key]);
 
+const isPresent = (value: number | undefined): value is number => value !== undefined;
+
 /** Sums up series; those of the reference subject of each scenario must be among them to get ratios. */
 export function summarize(all: readonly Series[]): Result[] {
-  return all.map((series) => {
+  // A subject without processes has no memory to speak of: it appears only where there is something to see.
+  const measured = all.filter((series) => metrics.some(({ key }) => column(series, key).some(isPresent)));
+  return measured.map((series) => {
     const { scenario, subject, connections, samples } = series;
     const reference = all.find(
       (other) =>
@@ -33,10 +37,10 @@ export function summarize(all: readonly Series[]): Result[] {
     );
     const values: Partial<Record<Metric, number>> = {};
     const ratioToReference: Partial<Record<Metric, Spread>> = {};
-    for (const { key } of metrics) {
-      const present = column(series, key).filter((value) => value !== undefined);
+    for (const { key, compared } of metrics) {
+      const present = column(series, key).filter(isPresent);
       if (present.length > 0) values[key] = median(present);
-      if (reference === undefined || subject === scenario.reference) continue;
+      if (reference === undefined || subject === scenario.reference || compared === false) continue;
       const ratio = spread(pairedRatios(column(series, key), column(reference, key)));
       if (ratio !== undefined) ratioToReference[key] = ratio;
     }
@@ -61,24 +65,29 @@ function columns(rows: readonly (readonly string[])[]): string {
   return rows.map((row) => line(row).trimEnd()).join('\n');
 }
 
-const times = (ratio: Spread | undefined): string =>
-  ratio === undefined ? '' : ` ${ratio.median.toFixed(2)}× (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`;
+/** A ratio with its spread; the spread of a single round says nothing and is left out. */
+function times(ratio: Spread | undefined): string {
+  if (ratio === undefined) return '';
+  const range = ratio.min === ratio.max ? '' : ` (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`;
+  return `${ratio.median.toFixed(2)}×${range}`;
+}
 
 /** The table of one scenario: each metric that it measured, with the ratio to the reference and its spread. */
 export function table(results: readonly Result[]): string {
   const shown = metrics.filter(({ key }) => results.some((result) => result[key] !== undefined));
   const rows = results.map((result) => {
-    const cells = shown.flatMap(({ key, show }) => {
+    const cells = shown.flatMap(({ key, show, compared }) => {
       const value = result[key];
-      return [value === undefined ? '–' : show(value), times(result.ratioToReference[key]).trim()];
+      const cell = value === undefined ? '–' : show(value);
+      return compared === false ? [cell] : [cell, times(result.ratioToReference[key])];
     });
     return [result.subject, String(result.connections), ...cells];
   });
-  const heading = [
-    'subject',
-    'conns',
-    ...shown.flatMap(({ heading }) => [heading, `× ${results[0]?.reference ?? ''}`]),
-  ];
+  const ratioHeading = `× ${results[0]?.reference ?? ''}`;
+  const headings = shown.flatMap(({ heading, compared }) =>
+    compared === false ? [heading] : [heading, ratioHeading],
+  );
+  const heading = ['subject', 'conns', ...headings];
   return columns([heading, ...rows]);
 }
 
@@ -103,7 +112,7 @@ export function verdicts(results: readonly Result[]): string | undefined {
         String(target.connections),
         target.metric,
         goal,
-        times(ratio).trim(),
+        times(ratio),
         verdict(target, ratio),
       ],
     ];

@@ -21,7 +21,7 @@ export function spread(values: readonly number[]): Spread | undefined {
 
 /**
  * Ratios round by round: the values of one round were measured next to each other, so what disturbs the machine for
- * longer than a round falls out. Rounds that lack one of the two, or whose reference is zero, are left out.
+ * longer than a round falls out. Rounds that lack one of the two, or where one is zero, are left out.
  */
 export function pairedRatios(
   values: readonly (number | undefined)[],
@@ -30,7 +30,7 @@ export function pairedRatios(
   const ratios: number[] = [];
   for (const [round, value] of values.entries()) {
     const base = reference[round];
-    if (value !== undefined && base !== undefined && base > 0) ratios.push(value / base);
+    if (value !== undefined && base !== undefined && value > 0 && base > 0) ratios.push(value / base);
   }
   return ratios;
 }

@@ -74,7 +74,7 @@ export async function createTopology(): Promise<Topology> {
       await run([...at, 'link', 'set', 'lo', 'up']);
       await run([...at, 'address', 'add', `${host.address}/24`, 'dev', 'eth0']);
       await run([...at, 'link', 'set', 'eth0', 'up']);
-      // The first rule of a namespace switches connection tracking on, and its settings appear with it.
+      // A nat table switches connection tracking on: both hosts have it, whatever a subject needs by itself.
       await run(['ip', 'netns', 'exec', host.namespace, 'iptables', '-t', 'nat', '-N', 'BENCH']);
       for (const [name, value] of SYSCTLS) {
         await run(['ip', 'netns', 'exec', host.namespace, 'sysctl', '-qw', `${name}=${value}`]);

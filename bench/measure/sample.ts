@@ -20,15 +20,24 @@ export interface Sample {
 
 export type Metric = keyof Sample;
 
-/** Every metric in the order of the table, with its heading and how it is shown. */
-export const metrics: readonly { key: Metric; heading: string; show: (value: number) => string }[] = [
+/** How a metric is shown. */
+export interface MetricFormat {
+  readonly key: Metric;
+  readonly heading: string;
+  readonly show: (value: number) => string;
+  /** False where a ratio to the reference says nothing about the subject. */
+  readonly compared?: false;
+}
+
+/** Every metric in the order of the table. */
+export const metrics: readonly MetricFormat[] = [
   { key: 'cpuUsPerRequest', heading: 'CPU µs/req', show: (value) => value.toFixed(1) },
   { key: 'requestsPerSecond', heading: 'req/s', show: (value) => value.toFixed(0) },
   { key: 'p50Us', heading: 'p50 µs', show: (value) => value.toFixed(0) },
   { key: 'p99Us', heading: 'p99 µs', show: (value) => value.toFixed(0) },
   { key: 'cpuSecondsPerGb', heading: 'CPU s/GB', show: (value) => value.toFixed(3) },
   { key: 'gbitPerSecond', heading: 'Gbit/s', show: (value) => value.toFixed(2) },
-  { key: 'coreShare', heading: 'cores', show: (value) => value.toFixed(2) },
+  { key: 'coreShare', heading: 'cores', show: (value) => value.toFixed(2), compared: false },
   { key: 'rssBytes', heading: 'RSS MB', show: (value) => (value / 1e6).toFixed(1) },
   { key: 'pssBytes', heading: 'PSS MB', show: (value) => (value / 1e6).toFixed(1) },
   { key: 'pssBytesPerConnection', heading: 'PSS KB/conn', show: (value) => (value / 1e3).toFixed(1) },

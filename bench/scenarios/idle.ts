@@ -4,6 +4,9 @@ import type { Sample } from '../measure/sample.ts';
 import { holdPeers } from '../peers.ts';
 import type { Bench, Scenario } from './scenario.ts';
 
+/** Peers are watched for at least this long, so that the keepalive of every tunnel is in the figure (10 s by default). */
+const PEER_SECONDS = 10;
+
 /** Memory growth and the CPU of doing nothing, with `open` of something open. */
 async function measureHeld(
   pids: readonly number[],
@@ -37,7 +40,7 @@ async function idle(
 async function peers({ site, subject }: Bench, connections: number, seconds: number): Promise<Sample> {
   const accepting = subject.peers;
   if (accepting === undefined) return {};
-  return measureHeld(accepting.pids, connections, seconds, () =>
+  return measureHeld(accepting.pids, connections, Math.max(seconds, PEER_SECONDS), () =>
     holdPeers(site, accepting.port, connections),
   );
 }
