@@ -1,0 +1,335 @@
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { must, type Outcome, Running, type RunOptions, run, waitFor } from './process.ts';
+
+/*
+ * Hosts and networks as network namespaces. Every host is a namespace of its own; every network is a bridge in a
+ * namespace of its own, so nothing is ever added to the machine's namespace. Names carry the process id of the test,
+ * so that runs do not meet, and what a killed run left is found and removed by the next one.
+ *
+ * A host of a network with a router has a default route, as real hosts do: the kernel routes a connection before the
+ * nat table can redirect it, so without any route an application could not even ask for another zone. The router
+ * has one leg and no other route: whatever is sent to it is answered "network unreachable".
+ */
+
+/** A network: `ipv4` is the first three bytes (`10.81.1`), `ipv6` everything before `::` (`fd81:1`). */
+export interface NetworkPlan {
+  readonly ipv4: string;
+  readonly ipv6: string;
+  readonly router: boolean;
+}
+
+/** For each network that a host stands on, the last part of its addresses there. The first one is its own. */
+export type HostPlan = Readonly<Record<string, number>>;
+
+export interface TopologyPlan {
+  readonly networks: Readonly<Record<string, NetworkPlan>>;
+  readonly hosts: Readonly<Record<string, HostPlan>>;
+}
+
+/** Last part of a router's addresses. */
+const ROUTER = 254;
+/** The user that servers run as when nothing else is said: it owns nothing. */
+export const NOBODY: User = { uid: 65_534, gid: 65_534 };
+
+export interface User {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface SpawnOptions extends RunOptions {
+  /** Runs as root when absent. */
+  readonly user?: User;
+  /** Capabilities that an unprivileged program keeps, as systemd's AmbientCapabilities does: `net_admin`. */
+  readonly capabilities?: readonly string[];
+  /** What goes on after the program forks away: more than one process shares the log. */
+  readonly logFile?: string;
+}
+
+/** The command line that drops from root to a user, keeping the process id. */
+export function asUser(user: User, capabilities: readonly string[] = []): string[] {
+  const kept = capabilities.map((capability) => `+${capability}`).join(',');
+  return [
+    'setpriv',
+    `--reuid=${user.uid}`,
+    `--regid=${user.gid}`,
+    '--clear-groups',
+    '--no-new-privs',
+    ...(kept === ''
+      ? ['--inh-caps=-all', '--bounding-set=-all']
+      : [`--inh-caps=${kept}`, `--ambient-caps=${kept}`]),
+  ];
+}
+
+/** One host. */
+export class Host {
+  readonly name: string;
+  readonly namespace: string;
+  /** A directory of the test for what belongs to this host; removed in the end. */
+  readonly directory: string;
+  readonly #addresses: ReadonlyMap<string, { readonly ipv4: string; readonly ipv6: string }>;
+  readonly #running: Running[] = [];
+
+  constructor(
+    name: string,
+    namespace: string,
+    directory: string,
+    addresses: ReadonlyMap<string, { readonly ipv4: string; readonly ipv6: string }>,
+  ) {
+    this.name = name;
+    this.namespace = namespace;
+    this.directory = directory;
+    this.#addresses = addresses;
+  }
+
+  /** Its address on a network; by default on its first one. */
+  address(family: 'ipv4' | 'ipv6', network?: string): string {
+    const found =
+      network === undefined ? this.#addresses.values().next().value : this.#addresses.get(network);
+    if (found === undefined) throw new Error(`${this.name} does not stand on ${network}`);
+    return found[family];
+  }
+
+  get ipv4(): string {
+    return this.address('ipv4');
+  }
+
+  get ipv6(): string {
+    return this.address('ipv6');
+  }
+
+  #wrap(command: readonly string[], options: SpawnOptions): string[] {
+    return [
+      'nsenter',
+      `--net=/run/netns/${this.namespace}`,
+      '--',
+      ...(options.user === undefined ? [] : asUser(options.user, options.capabilities)),
+      ...command,
+    ];
+  }
+
+  /** Runs a program on this host to its end. */
+  exec(command: readonly string[], options: SpawnOptions = {}): Promise<Outcome> {
+    return run(this.#wrap(command, options), options);
+  }
+
+  /** As {@link exec}, for what has to work; resolves with what it printed. */
+  must(command: readonly string[], options: SpawnOptions = {}): Promise<string> {
+    return must(this.#wrap(command, options), options);
+  }
+
+  /** Starts a program on this host; it is ended with the topology at the latest. */
+  spawn(name: string, command: readonly string[], options: SpawnOptions = {}): Running {
+    const running = new Running(`${name} on ${this.name}`, this.#wrap(command, options), options);
+    this.#running.push(running);
+    return running;
+  }
+
+  /** Waits until something listens on a port of this host. */
+  async listening(port: number, alive?: Running): Promise<void> {
+    await waitFor(
+      `${this.name} listens on ${port}`,
+      async () => (await this.must(['ss', '-Hltn', `sport = :${port}`])).trim() !== '',
+      { timeoutMs: 20_000, ...(alive === undefined ? {} : { alive }) },
+    );
+  }
+
+  /** Ends everything that was started here, in reverse order, also what it forked. */
+  async stop(): Promise<void> {
+    for (const running of this.#running.reverse()) await running.stop();
+    this.#running.length = 0;
+    await killAll(this.namespace);
+  }
+}
+
+/** Hosts and networks of one test. `await using topology = await Topology.create(…)`, or `stop()` in the end. */
+export class Topology implements AsyncDisposable {
+  readonly directory: string;
+  readonly #prefix: string;
+  readonly #hosts: ReadonlyMap<string, Host>;
+  readonly #mounts: string[] = [];
+
+  private constructor(prefix: string, directory: string, hosts: ReadonlyMap<string, Host>) {
+    this.#prefix = prefix;
+    this.directory = directory;
+    this.#hosts = hosts;
+  }
+
+  /** `family`: first part of all names, at most six letters. */
+  static async create(family: string, plan: TopologyPlan): Promise<Topology> {
+    if (process.getuid?.() !== 0) throw new Error('network namespaces need root');
+    await removeStale(family);
+    const prefix = `${family}-${process.pid}-`;
+    const directory = await mkdtemp(join(tmpdir(), prefix));
+    await chmod(directory, 0o755); // servers run as other users
+    const hosts = new Map<string, Host>();
+    for (const [name, legs] of Object.entries(plan.hosts)) {
+      const own = join(directory, name);
+      await mkdir(own);
+      const addresses = new Map(
+        Object.entries(legs).map(([network, last]) => [network, addressOn(plan, network, last)]),
+      );
+      hosts.set(name, new Host(name, prefix + name, own, addresses));
+    }
+    const topology = new Topology(prefix, directory, hosts);
+    try {
+      await topology.#build(plan);
+    } catch (error) {
+      await topology.stop();
+      throw error;
+    }
+    return topology;
+  }
+
+  host(name: string): Host {
+    const host = this.#hosts.get(name);
+    if (host === undefined) throw new Error(`no host ${name}`);
+    return host;
+  }
+
+  async #build(plan: TopologyPlan): Promise<void> {
+    const namespaces = [...Object.keys(plan.networks), ...Object.keys(plan.hosts)];
+    await must(['ip', '-batch', '-'], {
+      input: lines(namespaces.map((name) => `netns add ${this.#prefix}${name}`)),
+    });
+    for (const name of namespaces) {
+      // Nobody else can have these addresses: without this the first seconds of every test would be a search for them.
+      await this.#sysctl(name, { 'net.ipv6.conf.all.accept_dad': 0, 'net.ipv6.conf.default.accept_dad': 0 });
+    }
+    for (const [name, network] of Object.entries(plan.networks)) {
+      await this.#ip(name, [
+        'link set lo up',
+        'link add bridge type bridge forward_delay 0 stp_state 0 mcast_snooping 0',
+        'link set bridge up',
+        ...(network.router ? addressLines('bridge', addressOn(plan, name, ROUTER)) : []),
+      ]);
+      if (network.router) {
+        await this.#sysctl(name, { 'net.ipv4.ip_forward': 1, 'net.ipv6.conf.all.forwarding': 1 });
+      }
+    }
+    for (const [name, legs] of Object.entries(plan.hosts)) {
+      const commands = ['link set lo up'];
+      let routed = false;
+      for (const [index, [network, last]] of Object.entries(legs).entries()) {
+        const leg = `eth${index}`;
+        await this.#ip(name, [
+          `link add ${leg} type veth peer name to-${name} netns ${this.#prefix}${network}`,
+        ]);
+        await this.#ip(network, [`link set to-${name} master bridge`, `link set to-${name} up`]);
+        commands.push(...addressLines(leg, addressOn(plan, network, last)), `link set ${leg} up`);
+        if (!routed && plan.networks[network]?.router === true) {
+          routed = true;
+          const router = addressOn(plan, network, ROUTER);
+          commands.push(`route add default via ${router.ipv4}`, `route add ::/0 via ${router.ipv6}`);
+        }
+      }
+      await this.#ip(name, commands);
+    }
+  }
+
+  async #sysctl(name: string, values: Readonly<Record<string, number>>): Promise<void> {
+    const settings = Object.entries(values).map(([key, value]) => `${key}=${value}`);
+    await must(['nsenter', `--net=/run/netns/${this.#prefix}${name}`, '--', 'sysctl', '-qw', ...settings]);
+  }
+
+  async #ip(name: string, commands: readonly string[]): Promise<void> {
+    await must(['ip', '-n', this.#prefix + name, '-batch', '-'], { input: lines(commands) });
+  }
+
+  /** Mounts an empty file system on a directory, so that a test can take it away as a failed mount would. */
+  async mount(directory: string): Promise<void> {
+    await must(['mount', '-t', 'tmpfs', '-o', 'mode=755,size=16m', this.#prefix.slice(0, -1), directory]);
+    this.#mounts.push(directory);
+  }
+
+  async unmount(directory: string): Promise<void> {
+    await must(['umount', '--lazy', directory]);
+    this.#mounts.splice(this.#mounts.indexOf(directory), 1);
+  }
+
+  /** Ends everything; throws when something is left. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.#hosts.values()].map((host) => host.stop()));
+    for (const directory of [...this.#mounts]) await this.unmount(directory);
+    await removeNamespaces(this.#prefix);
+    await rm(this.directory, { recursive: true, force: true });
+    const left = await namespacesOf(this.#prefix);
+    if (left.length > 0) throw new Error(`namespaces left: ${left.join(' ')}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+function addressOn(
+  plan: TopologyPlan,
+  network: string,
+  last: number,
+): { readonly ipv4: string; readonly ipv6: string } {
+  const found = plan.networks[network];
+  if (found === undefined) throw new Error(`no network ${network}`);
+  return { ipv4: `${found.ipv4}.${last}`, ipv6: `${found.ipv6}::${last}` };
+}
+
+function addressLines(device: string, address: { readonly ipv4: string; readonly ipv6: string }): string[] {
+  return [
+    `address add ${address.ipv4}/24 dev ${device}`,
+    `address add ${address.ipv6}/64 dev ${device} nodad`,
+  ];
+}
+
+function lines(commands: readonly string[]): string {
+  return `${commands.join('\n')}\n`;
+}
+
+async function namespacesOf(prefix: string): Promise<string[]> {
+  if (!existsSync('/run/netns')) return [];
+  return (await readdir('/run/netns')).filter((name) => name.startsWith(prefix));
+}
+
+/** Kills, by process id, whatever still runs in a namespace that a test made. */
+async function killAll(namespace: string): Promise<void> {
+  if (!existsSync(`/run/netns/${namespace}`)) return;
+  await waitFor(`nothing runs in ${namespace}`, async () => {
+    const pids = (await must(['ip', 'netns', 'pids', namespace])).split('\n').filter((pid) => pid !== '');
+    for (const pid of pids) {
+      try {
+        process.kill(Number(pid), 'SIGKILL');
+      } catch {
+        // it ended by itself meanwhile
+      }
+    }
+    return pids.length === 0;
+  });
+}
+
+async function removeNamespaces(prefix: string): Promise<void> {
+  for (const namespace of await namespacesOf(prefix)) {
+    await killAll(namespace);
+    await must(['ip', 'netns', 'delete', namespace]);
+  }
+}
+
+/** Removes what runs that were killed could not remove themselves. */
+async function removeStale(family: string): Promise<void> {
+  const owner = new RegExp(`^${family}-(\\d+)-`);
+  const stale = (name: string): boolean => {
+    const pid = owner.exec(name)?.[1];
+    return pid !== undefined && !existsSync(`/proc/${pid}`);
+  };
+  for (const namespace of (await namespacesOf(`${family}-`)).filter(stale)) {
+    await killAll(namespace);
+    await must(['ip', 'netns', 'delete', namespace]);
+  }
+  for (const name of (await readdir(tmpdir())).filter(stale)) {
+    const directory = join(tmpdir(), name);
+    const mounted = await run(['findmnt', '--noheadings', '--list', '--output', 'TARGET']);
+    for (const target of mounted.stdout.split('\n').filter((line) => line.startsWith(`${directory}/`))) {
+      await run(['umount', '--lazy', target.trim()]);
+    }
+    await rm(directory, { recursive: true, force: true });
+  }
+}
