@@ -2,7 +2,7 @@ import { MeshError } from '../model/errors.ts';
 import type { MeshNode, NodeName, Service, ServiceName } from '../model/service.ts';
 import { applyDelta, emptySnapshot, type Snapshot, type SnapshotDelta } from '../model/snapshot.ts';
 import { sameNode, sameService } from './canonical.ts';
-import type { CatalogueRecord } from './catalogue-image.ts';
+import type { CatalogueRecord } from './catalogue-record.ts';
 import { type Held, Holdings, type Touched } from './holdings.ts';
 import type { Question, RegistryLog, Source, SourceStatus, SourceUpdate } from './source.ts';
 
