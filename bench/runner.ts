@@ -79,7 +79,7 @@ async function start(site: Site, scenario: Scenario, subject: Subject, index: nu
   const backend = site.backends[index]!;
   const bench = { site, backend, subject: await subject.start(site, backend, scenario.role) };
   const way = bench.subject.pids.length === 0 ? 'direct' : 'proxied';
-  await guarded(bench, subject, () => waitForRoute(site, backend, way));
+  await guarded(bench, subject, () => waitForRoute(site, backend, way, bench.subject.alive));
   return bench;
 }
 

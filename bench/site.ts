@@ -94,9 +94,14 @@ http {
 
 /**
  * Waits until requests to a backend are answered, and verifies the way they take: where the server sees the very port
- * that the client has, nothing stands between them. Throws when that does not happen in time.
+ * that the client has, nothing stands between them. Throws when that does not happen in time, or no longer can.
  */
-export async function waitForRoute(site: Site, backend: Backend, way: 'direct' | 'proxied'): Promise<void> {
+export async function waitForRoute(
+  site: Site,
+  backend: Backend,
+  way: 'direct' | 'proxied',
+  alive: () => boolean = () => true,
+): Promise<void> {
   const deadline = Date.now() + READY_TIMEOUT_MS;
   let last = '';
   while (Date.now() < deadline) {
@@ -107,6 +112,7 @@ export async function waitForRoute(site: Site, backend: Backend, way: 'direct' |
     } catch (error) {
       last = String(error);
     }
+    if (!alive()) throw new Error(`a process ended while it was waited for: ${last}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   throw new Error(`requests did not go ${way} in ${READY_TIMEOUT_MS} ms: ${last}`);

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { Agent } from 'node:https';
 import { connect } from 'node:tls';
 import { WebSocket } from 'ws';
 import type { PeerPort } from '../subjects/subject.ts';
@@ -59,13 +60,18 @@ function hello(): Buffer {
   return frame(HELLO, body);
 }
 
+/** Carries the credentials; every tunnel has a full handshake, as the specification demands. */
+const agent = new Agent({ ...credentials, maxCachedSessions: 0 });
+
 /** A tunnel of mesh-node that opens no stream; it stands when the other side has said HELLO. */
 function dialMesh(): Promise<void> {
   return new Promise((resolve) => {
     const socket = new WebSocket(`wss://${peer.address}:${peer.port}/mesh-tunnel`, ['mesh-tunnel.v1'], {
-      ...credentials,
+      agent,
       perMessageDeflate: false,
-      generateMask: (mask) => mask.fill(0),
+      generateMask: (mask) => {
+        mask.fill(0);
+      },
     });
     socket.on('error', (error) => lost(error.message));
     socket.on('close', (code, reason) => lost(`closed: ${code} ${reason}`));

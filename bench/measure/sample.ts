@@ -21,7 +21,7 @@ export interface Sample {
 export type Metric = keyof Sample;
 
 /** How a metric is shown. */
-export interface MetricFormat {
+interface MetricFormat {
   readonly key: Metric;
   readonly heading: string;
   readonly show: (value: number) => string;

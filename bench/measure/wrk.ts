@@ -14,7 +14,7 @@ end
 `;
 
 /** One run of wrk. */
-export interface WrkResult {
+interface WrkResult {
   readonly requests: number;
   readonly requestsPerSecond: number;
   readonly p50Us: number;
@@ -22,7 +22,7 @@ export interface WrkResult {
 }
 
 /** What wrk shall do. */
-export interface WrkLoad {
+interface WrkLoad {
   readonly url: string;
   readonly connections: number;
   /** Whole seconds. */

@@ -5,5 +5,5 @@ export const direct: Subject = {
   name: 'direct',
   roles: ['single', 'pair'],
   missing: async () => undefined,
-  start: async () => ({ pids: [], output: () => '', stop: async () => undefined }),
+  start: async () => ({ pids: [], alive: () => true, output: () => '', stop: async () => undefined }),
 };

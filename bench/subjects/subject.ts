@@ -1,3 +1,4 @@
+import type { ManagedProcess } from '../process.ts';
 import type { Backend, Site } from '../site.ts';
 
 /**
@@ -22,6 +23,8 @@ export interface RunningSubject {
   readonly pids: readonly number[];
   /** For pairs: where other hosts would connect, and the processes that accept them. */
   readonly peers?: { readonly port: PeerPort; readonly pids: readonly number[] };
+  /** False when one of its processes has ended by itself. */
+  alive(): boolean;
   /** What its processes wrote last, for error messages. */
   output(): string;
   stop(): Promise<void>;
@@ -39,12 +42,13 @@ export interface Subject {
 
 /** What nearly every subject returns: these processes. */
 export function running(
-  processes: readonly { readonly pid: number; readonly output: string; stop(): Promise<void> }[],
+  processes: readonly ManagedProcess[],
   peers?: RunningSubject['peers'],
 ): RunningSubject {
   return {
     pids: processes.map((each) => each.pid),
     ...(peers === undefined ? {} : { peers }),
+    alive: () => processes.every((each) => each.alive),
     output: () => processes.map((each) => each.output).join('\n'),
     stop: async () => {
       await Promise.all(processes.map((each) => each.stop()));
