@@ -34,6 +34,15 @@ export class DestinationSets {
     this.#known.clear();
   }
 
+  /** Takes it that another process has put these in, so that `compare` has something to compare with. */
+  assume(entries: Iterable<EndpointKey>): void {
+    const split = splitFamilies(entries);
+    for (const family of this.#netfilter.backend.families) {
+      // No room is assumed: the first change fills the set anew.
+      this.#known.set(family, { entries: split[family], maxelem: 0 });
+    }
+  }
+
   counts(): Record<Family, number> {
     return {
       ipv4: this.#known.get('ipv4')?.entries.size ?? 0,

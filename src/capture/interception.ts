@@ -5,12 +5,12 @@ import { type AllowList, parseProtected } from './allow-list.ts';
 import { type CommandRunner, plainRunner } from './command.ts';
 import { DestinationSets } from './destination-sets.ts';
 import { type InterceptionState, StateMachine } from './interception-state.ts';
-import { ownChains } from './live-table.ts';
+import type { LiveTable } from './live-table.ts';
 import { type Family, families } from './names.ts';
 import { type Backend, Netfilter } from './netfilter.ts';
 import { planRules, type RuleInput, renderRemove, renderRules, renderWithdraw } from './rules.ts';
 import { renderSet, splitFamilies } from './sets.ts';
-import { compareTable, compareWithdrawn, type Finding, isRemoval } from './verify.ts';
+import { compareAbsent, compareTable, compareWithdrawn, type Finding, isRemoval } from './verify.ts';
 
 /** Times that a restore is tried when another tool changes the table between our reading and our writing. */
 const RESTORE_ATTEMPTS = 3;
@@ -40,6 +40,9 @@ export interface InterceptionOptions {
   /** Milliseconds that only grow; for tests. */
   readonly now?: () => number;
 }
+
+/** States that an operation aims at. */
+type Intent = Exclude<InterceptionState, 'failed'>;
 
 /** What `reassert` found and did. */
 export interface Reassertion {
@@ -109,6 +112,8 @@ export class Interception {
   /** Set while a change of destinations or allow-list waits for its turn; later calls join it. */
   #waitingSets: Promise<void> | undefined;
   #waitingRules: Promise<void> | undefined;
+  /** What the last operation was to reach; a failed one is tried again by `reassert`. */
+  #intent: Intent = 'absent';
   #tail: Promise<unknown> = Promise.resolve();
   #waiting = 0;
   #flushes: number[] = [];
@@ -143,7 +148,22 @@ export class Interception {
       this.#input = { ...this.#input, allowList };
       this.#wanted = [...entries];
       this.#flushes = [];
-      await this.#applyAll('apply');
+      await this.#reach('applied', 'apply');
+    });
+  }
+
+  /**
+   * Takes it that another process has applied this: changes nothing, and lets `verify` compare with it. For
+   * `mesh-node rules verify`, which runs beside the daemon or after it.
+   */
+  assume(allowList: AllowList, entries: Iterable<EndpointKey>): Promise<void> {
+    return this.#serial(async () => {
+      this.#input = { ...this.#input, allowList };
+      this.#wanted = [...entries];
+      await this.#open();
+      if (this.#config.mode === 'services') this.#sets!.assume(this.#wanted);
+      this.#intent = this.#config.mode === 'off' ? 'withdrawn' : 'applied';
+      this.#machine.transition(this.#intent, 'assumed');
     });
   }
 
@@ -176,27 +196,29 @@ export class Interception {
 
   /**
    * Puts back what somebody changed. When rules were taken away three times within a minute, somebody means it: then
-   * the rest is withdrawn as well, and only `apply` comes back. In other states than `applied` it does nothing.
+   * the rest is withdrawn as well, and only `apply` comes back. After a failed operation it tries that one again. In
+   * the states `absent` and `withdrawn` it does nothing.
    */
   reassert(): Promise<Reassertion> {
     return this.#serial(async () => {
-      if (this.#machine.state !== 'applied' && this.#machine.state !== 'failed') {
-        return { findings: [], action: 'none' };
+      if (this.#machine.state === 'failed') {
+        await this.#reach(this.#intent, 'tried again');
+        return { findings: [], action: 'restored' };
       }
+      if (this.#machine.state !== 'applied') return { findings: [], action: 'none' };
       const findings = await this.#verify(false);
-      if (findings.length === 0 && this.#machine.state === 'applied') return { findings, action: 'none' };
-      const removals = findings.filter(isRemoval);
-      if (removals.length > 0 && this.#machine.state === 'applied') {
-        const now = this.#now();
-        this.#flushes = [...this.#flushes.filter((at) => now - at < FLUSH_WINDOW_MS), now];
-        if (this.#flushes.length >= FLUSHES_RESPECTED) {
-          await this.#withdraw('withdrawn-by-operator', 'rules were taken away three times within a minute');
-          return { findings, action: 'stayed-out' };
-        }
+      if (findings.length === 0) return { findings, action: 'none' };
+      if (findings.some(isRemoval) && this.#isRespectedFlush()) {
+        await this.#reach('withdrawn-by-operator', 'rules were taken away three times within a minute');
+        this.#options.log.warn(
+          { findings },
+          'interception: rules are taken away again and again; staying out',
+        );
+        return { findings, action: 'stayed-out' };
       }
       this.#options.log.warn({ findings }, 'interception: rules were changed by somebody else; putting back');
       this.#sets?.distrust();
-      await this.#applyAll('reassert');
+      await this.#reach('applied', 'reassert');
       this.#reasserted++;
       return { findings, action: 'restored' };
     });
@@ -204,7 +226,7 @@ export class Interception {
 
   /** The fail-open flip: new connections go direct, live redirected ones go on. Safe to repeat. */
   withdraw(): Promise<void> {
-    return this.#serial(() => this.#withdraw('withdrawn', 'withdraw'));
+    return this.#serial(() => this.#reach('withdrawn', 'withdraw'));
   }
 
   /**
@@ -212,14 +234,7 @@ export class Interception {
    * stands: `withdraw` first, and this when they have drained.
    */
   remove(): Promise<void> {
-    return this.#serial(() =>
-      this.#guard(async () => {
-        const netfilter = await this.#open();
-        for (const family of families) await this.#change(netfilter, family, renderRemove);
-        await this.#sets!.destroy();
-        this.#machine.transition('absent', 'remove');
-      }),
-    );
+    return this.#serial(() => this.#reach('absent', 'remove'));
   }
 
   status(): InterceptionStatus {
@@ -271,11 +286,7 @@ export class Interception {
   }
 
   /** Reads a table, renders the change, feeds it; again when the table changed in between. */
-  async #change(
-    netfilter: Netfilter,
-    family: Family,
-    render: (live: ReadonlyMap<string, readonly string[]>) => string,
-  ): Promise<void> {
+  async #change(netfilter: Netfilter, family: Family, render: (live: LiveTable) => string): Promise<void> {
     const used = netfilter.backend.families.includes(family);
     for (let attempt = 1; ; attempt++) {
       try {
@@ -290,57 +301,64 @@ export class Interception {
     }
   }
 
-  async #restoreRules(): Promise<void> {
-    const netfilter = await this.#open();
+  /** Changes both families; the second also when the first cannot be: half withdrawn is better than not at all. */
+  async #changeAll(netfilter: Netfilter, render: (live: LiveTable, family: Family) => string): Promise<void> {
+    const failures: unknown[] = [];
     for (const family of families) {
-      const used = netfilter.backend.families.includes(family);
-      await this.#change(netfilter, family, (live) =>
-        used ? renderRules(planRules(this.#input, family), live) : renderWithdraw(live),
+      await this.#change(netfilter, family, (live) => render(live, family)).catch((error: unknown) =>
+        failures.push(error),
       );
     }
+    if (failures.length > 0) throw failures[0];
   }
 
-  async #applyAll(why: string): Promise<void> {
-    await this.#guard(async () => {
-      await this.#open();
-      const { mode } = this.#config;
-      if (mode === 'services') await this.#sets!.set(this.#wanted);
-      await this.#restoreRules();
-      if (mode !== 'services') await this.#sets!.destroy();
-      this.#machine.transition(mode === 'off' ? 'withdrawn' : 'applied', why);
-    });
+  async #restoreRules(): Promise<void> {
+    const netfilter = await this.#open();
+    await this.#changeAll(netfilter, (live, family) =>
+      netfilter.backend.families.includes(family)
+        ? renderRules(planRules(this.#input, family), live)
+        : renderWithdraw(live),
+    );
   }
 
-  #withdraw(state: 'withdrawn' | 'withdrawn-by-operator', why: string): Promise<void> {
+  /** Counts one more removal of our rules; true when it is one too many. */
+  #isRespectedFlush(): boolean {
+    const now = this.#now();
+    this.#flushes = [...this.#flushes.filter((at) => now - at < FLUSH_WINDOW_MS), now];
+    return this.#flushes.length >= FLUSHES_RESPECTED;
+  }
+
+  /** Brings the kernel to what a state means, and enters it. */
+  #reach(intent: Intent, why: string): Promise<void> {
+    this.#intent = intent;
     return this.#guard(async () => {
       const netfilter = await this.#open();
-      for (const family of families) await this.#change(netfilter, family, renderWithdraw);
-      this.#machine.transition(state, why);
-      if (state === 'withdrawn-by-operator') this.#options.log.warn({ why }, 'interception: staying out');
+      const services = this.#config.mode === 'services';
+      if (intent === 'applied') {
+        if (services) await this.#sets!.set(this.#wanted);
+        await this.#restoreRules();
+        if (!services) await this.#sets!.destroy();
+      } else {
+        await this.#changeAll(netfilter, intent === 'absent' ? renderRemove : renderWithdraw);
+        if (intent === 'absent') await this.#sets!.destroy();
+      }
+      if (intent === 'applied' && this.#config.mode === 'off') this.#intent = 'withdrawn';
+      this.#machine.transition(this.#intent, why);
     });
   }
 
   async #verify(members: boolean): Promise<Finding[]> {
     const netfilter = await this.#open();
     const findings: Finding[] = [];
-    const { state } = this.#machine;
     for (const family of netfilter.backend.families) {
       const live = await netfilter.readTable(family);
-      if (state === 'withdrawn' || state === 'withdrawn-by-operator') {
-        findings.push(...compareWithdrawn(family, live));
-      } else if (state === 'absent') {
-        for (const subject of ownChains(live)) {
-          findings.push({
-            kind: 'leftover',
-            family,
-            subject,
-            detail: 'nothing was applied, but it is there',
-          });
-        }
-      } else findings.push(...compareTable(planRules(this.#input, family), live));
+      if (this.#intent === 'applied') findings.push(...compareTable(planRules(this.#input, family), live));
+      else if (this.#intent === 'absent') findings.push(...compareAbsent(family, live));
+      else findings.push(...compareWithdrawn(family, live));
     }
-    const standing = state === 'applied' || state === 'failed';
-    if (standing && this.#config.mode === 'services') findings.push(...(await this.#sets!.compare(members)));
+    if (this.#intent === 'applied' && this.#config.mode === 'services') {
+      findings.push(...(await this.#sets!.compare(members)));
+    }
     return findings;
   }
 }

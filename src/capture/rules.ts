@@ -113,12 +113,15 @@ function jumpsStand(plan: FamilyPlan, live: LiveTable): boolean {
 export function renderRules(plan: FamilyPlan, live: LiveTable = emptyTable): string {
   if (plan.chains.size === 0) return renderWithdraw(live);
   const lines = ['*nat'];
-  for (const chain of plan.chains.keys()) lines.push(`:${chain} - [0:0]`);
+  // Chains of another version of ours go: nothing leads to them once the jumps below are done.
+  const stale = ownChains(live).filter((chain) => !plan.chains.has(chain as ChainName));
+  for (const chain of [...plan.chains.keys(), ...stale]) lines.push(`:${chain} - [0:0]`);
   for (const [chain, rules] of plan.chains) for (const rule of rules) lines.push(`-A ${chain} ${rule}`);
   if (!jumpsStand(plan, live)) {
     for (const { chain, rule } of ownJumps(live)) lines.push(`-D ${chain} ${rule}`);
     for (const [builtin, chain] of plan.jumps) lines.push(`-I ${builtin} 1 -j ${chain}`);
   }
+  for (const chain of stale) lines.push(`-X ${chain}`);
   return `${lines.join('\n')}\nCOMMIT\n`;
 }
 

@@ -1,4 +1,4 @@
-import { type EndpointKey, parseEndpoint } from '../model/address.ts';
+import type { EndpointKey } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
 import { type Family, families, setNames } from './names.ts';
 
@@ -28,11 +28,11 @@ export function maxelemFor(members: number): number {
   return Math.max(MIN_MAXELEM, 2 ** Math.ceil(Math.log2(Math.max(1, members))));
 }
 
-/** A member in ipset's notation: `10.0.0.1,tcp:80`. */
+/** A member in ipset's notation: `10.0.0.1,tcp:80`. Keys are canonical, so cutting is enough. */
 function member(key: EndpointKey): string {
-  const endpoint = parseEndpoint(key);
-  if (endpoint === undefined) throw new MeshError('configuration', 'agent', `not an endpoint: ${key}`);
-  return `${endpoint.ip},tcp:${endpoint.port}`;
+  const colon = key.lastIndexOf(':');
+  const ip = key.startsWith('[') ? key.slice(1, colon - 1) : key.slice(0, colon);
+  return `${ip},tcp:${key.slice(colon + 1)}`;
 }
 
 /** Reads a member as `ipset save` prints it; undefined when it is not one that we would write. */
@@ -47,7 +47,7 @@ function create(name: string, family: Family, members: number): string {
   const inet = family === 'ipv4' ? 'inet' : 'inet6';
   const maxelem = maxelemFor(members);
   // The table's first size; it doubles by itself, so this only saves the doublings of a large fill.
-  const hashsize = Math.min(MIN_MAXELEM, Math.max(1024, maxelemFor(members) === MIN_MAXELEM ? 1024 : 16_384));
+  const hashsize = maxelem === MIN_MAXELEM ? 1024 : MIN_MAXELEM / 4;
   return `create ${name} hash:ip,port family ${inet} hashsize ${hashsize} maxelem ${maxelem}`;
 }
 
@@ -67,7 +67,7 @@ export function renderSet(
   const swap = existing.has(live);
   const target = swap ? next : live;
   lines.push(create(target, family, entries.size));
-  for (const key of entries) lines.push(`add ${target} ${member(key)}`);
+  for (const key of [...entries].sort()) lines.push(`add ${target} ${member(key)}`);
   if (swap) lines.push(`swap ${next} ${live}`, `destroy ${next}`);
   return `${lines.join('\n')}\n`;
 }

@@ -1,5 +1,5 @@
 import { type LiveTable, normalRule, ownChains, ownJumps } from './live-table.ts';
-import { chains, type Family } from './names.ts';
+import { type ChainName, chains, type Family } from './names.ts';
 import type { FamilyPlan } from './rules.ts';
 
 /** Every way in which the kernel can differ from what was meant. */
@@ -51,7 +51,7 @@ export function compareTable(plan: FamilyPlan, live: LiveTable): Finding[] {
     }
   }
   for (const chain of ownChains(live)) {
-    if (![...plan.chains.keys()].includes(chain as never)) found('leftover', chain, 'the chain is not meant');
+    if (!plan.chains.has(chain as ChainName)) found('leftover', chain, 'the chain is not meant');
   }
   const jumps = ownJumps(live);
   for (const [builtin, chain] of plan.jumps) {
@@ -70,6 +70,13 @@ export function compareTable(plan: FamilyPlan, live: LiveTable): Finding[] {
     }
   }
   return findings;
+}
+
+/** What a table holds of ours when it should hold nothing. */
+export function compareAbsent(family: Family, live: LiveTable): Finding[] {
+  const detail = 'nothing is applied, but this is there';
+  const ours = [...ownChains(live), ...ownJumps(live).map((jump) => jump.chain)];
+  return ours.map((subject) => ({ kind: 'leftover', family, subject, detail }));
 }
 
 /** What a withdrawn table still holds that catches connections: it must be nothing. */

@@ -114,6 +114,12 @@ COMMIT
     const entries = redirectEntries(
       keys(
         '10.0.0.2:80',
+        '[fe80::1]:80',
+        '[ff02::1]:80',
+        '[::]:80',
+        '0.0.0.0:80',
+        '169.254.169.254:80',
+        '255.255.255.255:80',
         '10.0.0.1:80',
         '[fd00::1]:443',
         '127.0.0.1:80',
@@ -122,7 +128,7 @@ COMMIT
         '10.0.0.1:80',
       ),
     );
-    expect(entries).toEqual(['10.0.0.1:80', '10.0.0.2:80', '[fd00::1]:443']);
+    expect(entries).toEqual(['10.0.0.2:80', '10.0.0.1:80', '[fd00::1]:443']);
     expect(renderAll(input(), entries).map((family) => family.sets)).toEqual([
       'create MESH_DST4 hash:ip,port family inet hashsize 1024 maxelem 65536\nadd MESH_DST4 10.0.0.1,tcp:80\nadd MESH_DST4 10.0.0.2,tcp:80\n',
       'create MESH_DST6 hash:ip,port family inet6 hashsize 1024 maxelem 65536\nadd MESH_DST6 fd00::1,tcp:443\n',
