@@ -1,21 +1,19 @@
 import type { Config } from '../config/schema.ts';
 import type { EndpointKey } from '../model/address.ts';
-import { MeshError } from '../model/errors.ts';
-import { type AllowList, parseProtected } from './allow-list.ts';
+import type { AllowList } from './allow-list.ts';
 import { type CommandRunner, plainRunner } from './command.ts';
 import { DestinationSets } from './destination-sets.ts';
 import { type InterceptionState, StateMachine } from './interception-state.ts';
 import type { LiveTable } from './live-table.ts';
 import { type Family, families } from './names.ts';
 import { type Backend, Netfilter } from './netfilter.ts';
+import { ruleInput } from './rendered.ts';
 import { planRules, type RuleInput, renderRemove, renderRules, renderWithdraw } from './rules.ts';
-import { renderSet, splitFamilies } from './sets.ts';
+import { SerialQueue } from './serial.ts';
 import { compareAbsent, compareTable, compareWithdrawn, type Finding, isRemoval } from './verify.ts';
 
 /** Times that a restore is tried when another tool changes the table between our reading and our writing. */
 const RESTORE_ATTEMPTS = 3;
-/** Operations that may wait for their turn; the daemon never has more than a handful. */
-const MAX_WAITING = 64;
 /** So many foreign removals … */
 const FLUSHES_RESPECTED = 3;
 /** … within this time, and we stay out. */
@@ -63,38 +61,6 @@ export interface InterceptionStatus {
   readonly lastError: string | undefined;
 }
 
-/** What is fed to the programs for one family, on a host without a trace of ours. */
-export interface RenderedFamily {
-  readonly family: Family;
-  /** Input of `ipset restore`; empty when no set is needed. */
-  readonly sets: string;
-  /** Input of `iptables-restore --noflush` or `ip6tables-restore --noflush`; empty in mode `off`. */
-  readonly rules: string;
-}
-
-/** What `mesh-node rules print` shows and `apply` feeds: byte for byte the same on a host without a trace of ours. */
-export function renderAll(
-  input: RuleInput,
-  entries: Iterable<EndpointKey>,
-  which: readonly Family[] = families,
-): RenderedFamily[] {
-  const split = splitFamilies(entries);
-  return which.map((family) => ({
-    family,
-    sets: input.capture.mode === 'services' ? renderSet(family, split[family]) : '',
-    rules: renderRules(planRules(input, family)),
-  }));
-}
-
-/** The rules that follow from a configuration; throws a MeshError `configuration` when `protect` cannot be read. */
-export function ruleInput(
-  options: Pick<InterceptionOptions, 'config' | 'uid' | 'ports'>,
-  allowList: AllowList,
-): RuleInput {
-  const { config, uid, ports } = options;
-  return { capture: config, uid, ports, protected: parseProtected(config.protect), allowList };
-}
-
 /**
  * Interception of this host: puts rules and sets into the kernel, keeps them there, takes them out. Operations run
  * one after the other in the order of their calls; each is bounded in time. Errors are MeshErrors `system`.
@@ -114,8 +80,7 @@ export class Interception {
   #waitingRules: Promise<void> | undefined;
   /** What the last operation was to reach; a failed one is tried again by `reassert`. */
   #intent: Intent = 'absent';
-  #tail: Promise<unknown> = Promise.resolve();
-  #waiting = 0;
+  readonly #queue = new SerialQueue();
   #flushes: number[] = [];
   #reasserted = 0;
   #lastError: string | undefined;
@@ -131,12 +96,14 @@ export class Interception {
     );
   }
 
-  /** Takes a new configuration; the next `apply` acts on it. Throws as {@link ruleInput} does, then nothing changes. */
-  configure(config: Config['capture']): void {
-    this.#input = ruleInput({ ...this.#options, config }, this.#input.allowList);
-    const { backend, ipv6 } = this.#config;
-    this.#config = config;
-    if (backend !== config.backend || ipv6 !== config.ipv6) this.#netfilter = undefined;
+  /** Takes a new configuration; the next `apply` acts on it. Rejects as {@link ruleInput} throws, then nothing changes. */
+  configure(config: Config['capture']): Promise<void> {
+    return this.#queue.run(async () => {
+      this.#input = ruleInput({ ...this.#options, config }, this.#input.allowList);
+      const { backend, ipv6 } = this.#config;
+      this.#config = config;
+      if (backend !== config.backend || ipv6 !== config.ipv6) this.#netfilter = undefined;
+    });
   }
 
   /**
@@ -144,7 +111,7 @@ export class Interception {
    * withdrawal, also an operator's. With mode `off`, chains that stand are emptied.
    */
   apply(allowList: AllowList, entries: Iterable<EndpointKey>): Promise<void> {
-    return this.#serial(async () => {
+    return this.#queue.run(async () => {
       this.#input = { ...this.#input, allowList };
       this.#wanted = [...entries];
       this.#flushes = [];
@@ -157,7 +124,7 @@ export class Interception {
    * `mesh-node rules verify`, which runs beside the daemon or after it.
    */
   assume(allowList: AllowList, entries: Iterable<EndpointKey>): Promise<void> {
-    return this.#serial(async () => {
+    return this.#queue.run(async () => {
       this.#input = { ...this.#input, allowList };
       this.#wanted = [...entries];
       await this.#open();
@@ -170,7 +137,7 @@ export class Interception {
   /** Changes the redirected destinations: a few entries one by one, many by swap. Calls that wait are merged. */
   setDestinations(entries: Iterable<EndpointKey>): Promise<void> {
     this.#wanted = [...entries];
-    this.#waitingSets ??= this.#serial(async () => {
+    this.#waitingSets ??= this.#queue.run(async () => {
       this.#waitingSets = undefined;
       if (this.#machine.state !== 'applied' || this.#config.mode !== 'services') return;
       await this.#guard(() => this.#sets!.set(this.#wanted));
@@ -181,7 +148,7 @@ export class Interception {
   /** Changes the allow-list, in one commit for each family; not a jump is touched. Calls that wait are merged. */
   setAllowList(allowList: AllowList): Promise<void> {
     this.#input = { ...this.#input, allowList };
-    this.#waitingRules ??= this.#serial(async () => {
+    this.#waitingRules ??= this.#queue.run(async () => {
       this.#waitingRules = undefined;
       if (this.#machine.state !== 'applied') return;
       await this.#guard(() => this.#restoreRules());
@@ -191,7 +158,7 @@ export class Interception {
 
   /** Compares the kernel with what was meant; `members` compares every member of the sets, not only their number. */
   verify(options: { readonly members?: boolean } = {}): Promise<Finding[]> {
-    return this.#serial(() => this.#verify(options.members ?? false));
+    return this.#queue.run(() => this.#verify(options.members ?? false));
   }
 
   /**
@@ -200,7 +167,7 @@ export class Interception {
    * the states `absent` and `withdrawn` it does nothing.
    */
   reassert(): Promise<Reassertion> {
-    return this.#serial(async () => {
+    return this.#queue.run(async () => {
       if (this.#machine.state === 'failed') {
         await this.#reach(this.#intent, 'tried again');
         return { findings: [], action: 'restored' };
@@ -226,7 +193,7 @@ export class Interception {
 
   /** The fail-open flip: new connections go direct, live redirected ones go on. Safe to repeat. */
   withdraw(): Promise<void> {
-    return this.#serial(() => this.#reach('withdrawn', 'withdraw'));
+    return this.#queue.run(() => this.#reach('withdrawn', 'withdraw'));
   }
 
   /**
@@ -234,7 +201,7 @@ export class Interception {
    * stands: `withdraw` first, and this when they have drained.
    */
   remove(): Promise<void> {
-    return this.#serial(() => this.#reach('absent', 'remove'));
+    return this.#queue.run(() => this.#reach('absent', 'remove'));
   }
 
   status(): InterceptionStatus {
@@ -247,20 +214,6 @@ export class Interception {
       reasserted: this.#reasserted,
       lastError: this.#lastError,
     };
-  }
-
-  /** Runs operations one after the other. */
-  #serial<T>(operation: () => Promise<T>): Promise<T> {
-    if (this.#waiting >= MAX_WAITING) {
-      const message = `${MAX_WAITING} changes of the rules wait already`;
-      return Promise.reject(new MeshError('overload', 'agent', message, { retry: 'safe' }));
-    }
-    this.#waiting++;
-    const turn = this.#tail.then(operation).finally(() => {
-      this.#waiting--;
-    });
-    this.#tail = turn.catch(() => undefined);
-    return turn;
   }
 
   /** Runs a change; a failure is kept for `status` and leaves the state `failed`. */

@@ -1,8 +1,12 @@
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parseAllowList } from '../../../src/capture/allow-list.ts';
 import { redirectEntries } from '../../../src/capture/capture-plan.ts';
 import type { CommandRunner } from '../../../src/capture/command.ts';
-import { Interception, renderAll, ruleInput } from '../../../src/capture/interception.ts';
+import { Interception } from '../../../src/capture/interception.ts';
+import { renderAll, ruleInput } from '../../../src/capture/rendered.ts';
 import { type Config, configSchema } from '../../../src/config/schema.ts';
 import type { EndpointKey } from '../../../src/model/address.ts';
 import { type Agent, BRIDGE, buildTopology, DAEMON_UID, type Topology } from './namespace.ts';
@@ -65,7 +69,7 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
   });
   afterAll(() => lab.remove());
 
-  const open = (over: object = {}, runner?: CommandRunner): Interception => {
+  const open = (over: object = {}, runner?: CommandRunner, lockFile?: string): Interception => {
     fed = [];
     const recording: CommandRunner = {
       run: (command) => {
@@ -80,6 +84,7 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
       log,
       runner: recording,
       now: () => clock,
+      ...(lockFile === undefined ? {} : { lockFile }),
     });
     return interception;
   };
@@ -161,14 +166,14 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
     expect(await inside.probe('10.77.0.2', 8080)).toBe('captured');
     expect(await inside.probe('fd77::2', 8080)).toBe('captured');
     expect(await inside.probe('10.77.0.2', 8081)).toBe('direct');
-    interception.configure(capture({ backend, bridges: [BRIDGE], mode: 'all' }));
+    await interception.configure(capture({ backend, bridges: [BRIDGE], mode: 'all' }));
     await interception.apply(list('10.77.0.3:8081'), []);
     expect(sets()).toBe('');
     expect(await inside.probe('10.77.0.2', 8081)).toBe('captured');
     expect(await inside.probe('fd77::3', 8081)).toBe('captured');
     expect(await inside.probe('10.77.0.3', 8081)).toBe('direct');
     expect(await inside.probe('10.78.0.1', 8080)).toBe('own');
-    interception.configure(capture({ backend, mode: 'all' }));
+    await interception.configure(capture({ backend, mode: 'all' }));
     await interception.apply([], []);
     expect(save()).not.toContain('-A PREROUTING -j MESH');
     expect(await inside.probe('10.77.0.2', 8081)).toBe('direct');
@@ -313,11 +318,11 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
 
   it('empties what stands when the mode becomes off, and reports what the kernel refuses', async () => {
     await open().apply([], keys('10.77.0.2:8080'));
-    interception.configure(capture({ backend, mode: 'off' }));
+    await interception.configure(capture({ backend, mode: 'off' }));
     await interception.apply([], []);
     expect(interception.status().state).toBe('withdrawn');
     expect(await app.probe('10.77.0.2', 8080)).toBe('direct');
-    interception.configure(capture({ backend }));
+    await interception.configure(capture({ backend }));
     lab.host.exec('ipset', 'create', 'MESH_DST4', 'list:set');
     await expect(interception.apply([], keys('10.77.0.2:8080'))).rejects.toThrow(
       /ipset restore .*line \d+: swap/,
@@ -356,13 +361,20 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
       `--inh-caps=-all,${caps}`,
       `--ambient-caps=-all,${caps}`,
       `--bounding-set=-all,${caps}`,
-      'env',
-      `XTABLES_LOCKFILE=/tmp/mncap-${backend}.lock`,
     ];
-    await open({}, lab.host.runnerWith(wrap)).apply([], keys('10.77.0.2:8080', '[fd77::2]:8080'));
+    const lock = join(mkdtempSync(join(tmpdir(), 'mncap-')), 'xtables.lock');
+    chmodSync(dirname(lock), 0o777);
+    await open({}, lab.host.runnerWith(wrap), lock).apply([], keys('10.77.0.2:8080', '[fd77::2]:8080'));
     expect(await app.probe('10.77.0.2', 8080)).toBe('captured');
     expect(await app.probe('fd77::2', 8080)).toBe('captured');
     expect(await interception.verify({ members: true })).toEqual([]);
-    await interception.remove();
+    // Another process, such as the command line, compares with the same and finds the same.
+    const beside = open({}, lab.host.runnerWith(wrap), lock);
+    await beside.assume([], keys('10.77.0.2:8080', '[fd77::2]:8080'));
+    expect(await beside.verify({ members: true })).toEqual([]);
+    await beside.assume([], keys('10.77.0.2:8080'));
+    expect(await beside.verify()).toMatchObject([{ kind: 'set-changed', family: 'ipv6' }]);
+    await beside.remove();
+    rmSync(dirname(lock), { recursive: true });
   });
 });

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { parseAllowList } from '../../../src/capture/allow-list.ts';
 import { redirectEntries } from '../../../src/capture/capture-plan.ts';
-import { renderAll } from '../../../src/capture/interception.ts';
 import { parseTable } from '../../../src/capture/live-table.ts';
+import { renderAll } from '../../../src/capture/rendered.ts';
 import {
   planRules,
   type RuleInput,
