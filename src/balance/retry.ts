@@ -1,4 +1,4 @@
-import type { ErrorCode } from '../model/errors.ts';
+import type { ErrorCode, ErrorSource } from '../model/errors.ts';
 
 /** How an attempt to reach an instance ended. */
 export interface FailedAttempt {
@@ -8,8 +8,8 @@ export interface FailedAttempt {
   /** False only when no byte of the caller can have reached the application. */
   readonly delivered: boolean;
   readonly code: ErrorCode;
-  /** True while all that the caller has sent is still at hand. */
-  readonly replayable: boolean;
+  /** `peer`: the other agent or the way to it; then another agent may answer otherwise. */
+  readonly source: ErrorSource | undefined;
 }
 
 /** Another instance would answer the same: the caller may not do it, or the fault is on this host. */
@@ -17,7 +17,6 @@ const FINAL: ReadonlySet<ErrorCode> = new Set(['denied', 'loop', 'configuration'
 
 /** Whether an opaque connection may be tried at another instance. Nothing else is safe to repeat. */
 export function mayRetry(failed: FailedAttempt): boolean {
-  return (
-    !failed.delivered && failed.replayable && failed.attempt < failed.maxAttempts && !FINAL.has(failed.code)
-  );
+  if (failed.delivered || failed.attempt >= failed.maxAttempts) return false;
+  return failed.source === 'peer' || !FINAL.has(failed.code);
 }

@@ -104,17 +104,23 @@ export class ConnectionEntry {
   }
 }
 
+/** Told of every connection: exactly one `ended` for each `started`. */
+export interface ConnectionObserver {
+  started(direction: ConnectionDirection): void;
+  ended(record: ConnectionRecord): void;
+}
+
 /** The live connections of one worker, and the one place where their ends are recorded. */
 export class Connections {
   readonly #live = new Set<ConnectionEntry>();
   readonly #prefix: string;
-  readonly #onRecord: (record: ConnectionRecord) => void;
+  readonly #observer: ConnectionObserver;
   #sequence = 0;
   #onIdle: (() => void) | undefined;
 
-  constructor(prefix: string, onRecord: (record: ConnectionRecord) => void) {
+  constructor(prefix: string, observer: ConnectionObserver) {
     this.#prefix = prefix;
-    this.#onRecord = onRecord;
+    this.#observer = observer;
   }
 
   get size(): number {
@@ -125,11 +131,12 @@ export class Connections {
   begin(start: ConnectionStart, onFinish?: () => void): ConnectionEntry {
     const entry = new ConnectionEntry(`${this.#prefix}-${++this.#sequence}`, start, (finished, record) => {
       this.#live.delete(finished);
-      this.#onRecord(record);
+      this.#observer.ended(record);
       onFinish?.();
       if (this.#live.size === 0) this.#onIdle?.();
     });
     this.#live.add(entry);
+    this.#observer.started(start.direction);
     return entry;
   }
 

@@ -7,8 +7,8 @@ import { Relay, type RelayEnd } from './relay.ts';
 export interface IncomingStream extends Channel {
   /** From now on the far end takes its bytes as delivered. */
   accept(): void;
-  /** Refuses before any byte was delivered, so that the caller's agent may try elsewhere. */
-  refuse(code: ErrorCode, detail: string): void;
+  /** Before `accept`: refuses, as not delivered, so that the caller's agent may try elsewhere. */
+  reset(code?: ErrorCode, detail?: string): void;
 }
 
 const silent = { data: () => {}, end: () => {}, drain: () => {}, close: () => {} };
@@ -21,7 +21,7 @@ export function refuse(
   detail: string,
 ): void {
   stream.handler = silent;
-  stream.refuse(code, detail);
+  stream.reset(code, detail);
   entry.finish(code, detail);
 }
 

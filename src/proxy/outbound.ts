@@ -1,3 +1,4 @@
+import { mayRetry } from '../balance/retry.ts';
 import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
 import {
   type ClientAddress,
@@ -150,31 +151,28 @@ class Opening implements ChannelHandler {
 
   /** Tries the next instance; when none is left, the last failure is the caller's. */
   #next(reason: EndReason, detail: string | undefined): void {
-    const service = this.#service!;
-    const { attempts } = this.#deps.settings();
-    const instance =
-      this.#tried.size < attempts
-        ? this.#only === undefined
-          ? this.#deps.pick(service, this.#tried)
-          : this.#tried.size === 0
-            ? this.#only
-            : undefined
-        : undefined;
+    const instance = this.#candidate();
     if (instance !== undefined) {
       this.#tried.add(instance);
-      this.#attempt(service, instance, this.#deps.open(service, instance));
-      return;
-    }
+      this.#attempt(this.#service!, instance, this.#deps.open(this.#service!, instance));
+    } else this.#giveUp(reason, detail);
+  }
+
+  #candidate(): Instance | undefined {
+    if (this.#only === undefined) return this.#deps.pick(this.#service!, this.#tried);
+    return this.#tried.size === 0 ? this.#only : undefined;
+  }
+
+  /** No other instance is left, or may be tried: what remains is to go past an agent that cannot be reached. */
+  #giveUp(reason: EndReason, detail: string | undefined): void {
+    const service = this.#service!;
     const bypass = service.mode === 'permissive' ? this.#agentless.shift() : undefined;
     if (bypass === undefined) {
       this.refuse(reason, detail);
       return;
     }
-    this.#attempt(service, bypass, {
-      channel: this.#deps.direct(bypass.address),
-      path: 'direct',
-      viaAgent: false,
-    });
+    const channel = this.#deps.direct(bypass.address);
+    this.#attempt(service, bypass, { channel, path: 'direct', viaAgent: false });
   }
 
   #attempt(service: Service, instance: Instance, opened: OpenedPath): void {
@@ -194,10 +192,21 @@ class Opening implements ChannelHandler {
         token.finished();
         this.#token = undefined;
         if (why.delivered) this.refuse(reasonOf(why), why.detail);
-        else this.#next(reasonOf(why), why.detail);
+        else if (opened.path !== 'direct' && this.#mayRetry(why)) this.#next(reasonOf(why), why.detail);
+        else this.#giveUp(reasonOf(why), why.detail);
       },
       opened.viaAgent,
     );
+  }
+
+  #mayRetry(why: ChannelClose): boolean {
+    return mayRetry({
+      attempt: this.#tried.size,
+      maxAttempts: this.#deps.settings().attempts,
+      delivered: why.delivered,
+      code: why.reason === 'done' || why.reason === 'local' ? 'reset' : why.reason,
+      source: why.source,
+    });
   }
 
   /**

@@ -55,7 +55,7 @@ function setup() {
         return channel;
       },
     },
-    new Connections('0', (record) => records.push(record)),
+    new Connections('0', { started: () => {}, ended: (record) => records.push(record) }),
   );
   return { inbound, dialled, records, stream: new MemoryChannel() };
 }
@@ -115,7 +115,7 @@ describe('ZoneRelay', () => {
         node: 'gw' as NodeName,
         maxStreams: () => maxStreams,
       },
-      new Connections('0', (record) => records.push(record)),
+      new Connections('0', { started: () => {}, ended: (record) => records.push(record) }),
     );
     const stream = new MemoryChannel();
     const open = () =>

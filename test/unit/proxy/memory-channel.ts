@@ -33,8 +33,9 @@ export class MemoryChannel implements Channel {
     this.ended = true;
   }
 
-  reset(code?: ErrorCode): void {
+  reset(code?: ErrorCode, detail?: string): void {
     if (this.closed || this.resetWith !== undefined) return;
+    if (code !== undefined && !this.accepted) this.refusal = { code, detail: detail ?? '' };
     this.resetWith = code ?? 'none';
     queueMicrotask(() => this.close({ reason: 'local', delivered: true }));
   }
@@ -49,10 +50,6 @@ export class MemoryChannel implements Channel {
 
   accept(): void {
     this.accepted = true;
-  }
-
-  refuse(code: ErrorCode, detail: string): void {
-    this.refusal = { code, detail };
   }
 
   /** The far end's close, exactly once as the contract says. */

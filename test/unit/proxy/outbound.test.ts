@@ -66,7 +66,7 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
       settings: () => ({ attempts: 3, replayBuffer: 10 }),
       ...overrides,
     },
-    new Connections('0', (record) => records.push(record)),
+    new Connections('0', { started: () => {}, ended: (record) => records.push(record) }),
   );
   const client = new MemoryChannel();
   return { outbound, client, records, opened, direct, outcomes };
