@@ -9,21 +9,18 @@ import {
   parseDocument,
   visit,
 } from 'yaml';
+import { MOST_DEPTH, tooDeep } from './nesting.ts';
 import type { ConfigProblem } from './problem.ts';
 
 /** Most bytes of a configuration file: the largest sensible one (256 zones with 64 gateways each) has 1 MiB. */
 export const MOST_CONFIG_BYTES = 2 * 1024 * 1024;
 /** Most times that YAML aliases may be followed; each one multiplies what a small file unfolds to. */
 const MOST_ALIASES = 100;
-/** Deepest nesting of collections; the schema needs 5. */
-const MOST_DEPTH = 64;
-/** Collections that begin on one line, such as `- - - x`. */
-const COMPACT = new RegExp(`(?:[-?:][ \\t]+){${MOST_DEPTH}}`);
 /** Problems that are listed of one file: after some, the rest follows from the first. */
 export const MOST_PROBLEMS = 20;
 
-/** Where a value stands in its text, and what stands there. */
-export interface Place {
+/** Where a value stands in its text. */
+interface Place {
   readonly line: number;
   readonly column: number;
 }
@@ -59,7 +56,9 @@ export function readDocument(
   };
   const deep = tooDeep(text);
   if (deep !== undefined) {
-    return wrong('deeper nesting', `at most ${MOST_DEPTH} levels`, deep);
+    const before = text.slice(0, deep);
+    const where = { line: before.split('\n').length, column: deep - before.lastIndexOf('\n') };
+    return wrong('deeper nesting', `at most ${MOST_DEPTH} levels`, where);
   }
   let document: Document.Parsed;
   let value: unknown;
@@ -173,33 +172,6 @@ function decode(bytes: Uint8Array): string | Place {
     }
     return { line: 1, column: 1 };
   }
-}
-
-/**
- * Place where the text nests deeper than any configuration does. Looked at before the parser runs, because that one is
- * recursive and on a spent stack V8 aborts the whole process while it compiles a regular expression
- * (yaml 2.9.1, Node 20.20: 5,000 times `{a: `). Counted without knowledge of YAML, so brackets in quotes or
- * comments count too; 64 open ones are no configuration either.
- */
-function tooDeep(text: string): Place | undefined {
-  const indents: number[] = [];
-  let brackets = 0;
-  let number = 0;
-  for (const line of text.split('\n')) {
-    number++;
-    for (let i = 0; i < line.length; i++) {
-      const c = line.charCodeAt(i);
-      if (c === 0x5b || c === 0x7b) brackets++;
-      else if ((c === 0x5d || c === 0x7d) && brackets > 0) brackets--;
-      if (brackets > MOST_DEPTH) return { line: number, column: i + 1 };
-    }
-    const indent = line.search(/[^ ]/);
-    if (indent === -1 || line[indent] === '#') continue;
-    while (indents.length > 0 && indents.at(-1)! >= indent) indents.pop();
-    indents.push(indent);
-    if (indents.length > MOST_DEPTH || COMPACT.test(line)) return { line: number, column: indent + 1 };
-  }
-  return undefined;
 }
 
 /** What stands in the text, short enough for a message. */
