@@ -27,7 +27,9 @@ export async function runScenario(
   options: { readonly rounds: number; readonly seconds: number },
   progress: Progress,
 ): Promise<Series[]> {
-  const subjects = all.filter((subject) => subject.roles.includes(scenario.role));
+  const subjects = all.filter(
+    ({ roles, scenarios }) => roles.includes(scenario.role) && (scenarios?.includes(scenario.name) ?? true),
+  );
   const site = await createSite(subjects.length);
   const samples = new Map<string, Sample[]>();
   const running = new Map<string, RunningSubject>();

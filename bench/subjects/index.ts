@@ -1,5 +1,5 @@
 import { direct } from './direct.ts';
-import { haproxy } from './haproxy.ts';
+import { haproxy, haproxyBulk } from './haproxy.ts';
 import { meshNode } from './mesh-node.ts';
 import { nginxStream } from './nginx-stream.ts';
 import { redsocks } from './redsocks.ts';
@@ -7,4 +7,12 @@ import type { Subject } from './subject.ts';
 import { v2ray } from './v2ray.ts';
 
 /** Everything that can be compared, in the order of the table. */
-export const subjects: readonly Subject[] = [direct, haproxy, meshNode, nginxStream, redsocks, v2ray];
+export const subjects: readonly Subject[] = [
+  direct,
+  haproxy,
+  haproxyBulk,
+  meshNode,
+  nginxStream,
+  redsocks,
+  v2ray,
+];

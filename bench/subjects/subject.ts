@@ -34,6 +34,8 @@ export interface RunningSubject {
 export interface Subject {
   readonly name: string;
   readonly roles: readonly Role[];
+  /** The only scenarios in which it makes sense; by default all of its roles. */
+  readonly scenarios?: readonly string[];
   /** Why it cannot be measured here (a program is not installed); undefined when it can. */
   missing(): Promise<string | undefined>;
   /** Starts it for one backend; need not wait until it is ready. */
