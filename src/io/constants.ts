@@ -24,8 +24,6 @@ export const IPV6_V6ONLY = 26;
 export const TCP_NODELAY = 1;
 export const TCP_KEEPIDLE = 4;
 export const TCP_KEEPINTVL = 5;
-export const TCP_KEEPCNT = 6;
-export const TCP_USER_TIMEOUT = 18;
 /** The same number at SOL_IP and at SOL_IPV6 (IP6T_SO_ORIGINAL_DST). */
 export const SO_ORIGINAL_DST = 80;
 

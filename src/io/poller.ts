@@ -179,7 +179,7 @@ export class Poller {
           if (errno === EINTR) continue;
           throw new MeshError('system', 'kernel', describeErrno('epoll_wait', errno));
         }
-        for (let i = 0; i < count; i++) this.#dispatch(i * this.#layout.size);
+        for (let i = 0; i < count && !this.#closed; i++) this.#dispatch(i * this.#layout.size);
         if (this.#tasks.length > 0) this.#runTasks();
         if (count < BATCH) break;
       }
