@@ -12,6 +12,8 @@ import { planRules, type RuleInput, renderRemove, renderRules, renderWithdraw } 
 import { SerialQueue } from './serial.ts';
 import { compareAbsent, compareTable, compareWithdrawn, type Finding, isRemoval } from './verify.ts';
 
+export { type RenderedFamily, renderAll, ruleInput } from './rendered.ts';
+
 /** Times that a restore is tried when another tool changes the table between our reading and our writing. */
 const RESTORE_ATTEMPTS = 3;
 /** So many foreign removals … */
