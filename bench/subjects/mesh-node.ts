@@ -22,7 +22,7 @@ export const meshNode: Subject = {
     const directory = join(site.directory, `mesh-node-${backend.index}`);
     mkdirSync(directory);
     const authority = join(directory, 'authority');
-    await command('ca', 'init', '--dir', authority, '--trust-domain', TRUST_DOMAIN);
+    await command('ca', 'init', '--directory', authority);
     const near = await startNode(site, backend, {
       host: site.client,
       name: 'near',
@@ -43,7 +43,10 @@ export const meshNode: Subject = {
   },
 };
 
-const command = (...line: string[]): Promise<string> => run([process.execPath, PROGRAM, ...line]);
+/** Runs a command of mesh-node's to its end. */
+function command(...line: string[]): Promise<string> {
+  return run([process.execPath, PROGRAM, '--set', `identity.trustDomain=${TRUST_DOMAIN}`, ...line]);
+}
 
 interface NodePlan {
   readonly host: Host;
@@ -60,7 +63,7 @@ async function startNode(site: Site, backend: Backend, plan: NodePlan) {
   mkdirSync(home);
   for (const name of ['catalogue.d', 'state', 'run']) mkdirSync(at(name));
   const grants = ['--call-as', '*', '--host', '*'];
-  await command('ca', 'issue', plan.name, '--dir', plan.authority, '--out', at('identity'), ...grants);
+  await command('ca', 'issue', plan.name, '--directory', plan.authority, '--to', at('identity'), ...grants);
   const files = {
     authority: at('identity/ca.crt'),
     certificate: at('identity/node.crt'),
