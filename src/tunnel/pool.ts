@@ -1,0 +1,249 @@
+import { MeshError } from '../model/errors.ts';
+import type { NodeName } from '../model/service.ts';
+import type { TunnelCredentials } from './credentials.ts';
+import { dialTunnel, type TunnelTarget } from './dial.ts';
+import { encodeOpen, type OpenRequest } from './open-request.ts';
+import type { SessionEvents, SessionState, TunnelContext, TunnelSession } from './session.ts';
+import { TunnelStream } from './stream.ts';
+
+/** Streams of one peer that wait for its dial. */
+const MAX_QUEUED = 8192;
+/** A session that shows another epoch makes older ones answer within this, in ms. */
+const PROBE_TIMEOUT = 2000;
+/** A session that is lost sooner than this counts as a failed dial, in ms. */
+const FLAP = 1000;
+
+/** One line of `mesh-node status`, and of the metrics. */
+export interface TunnelStats {
+  readonly node: NodeName;
+  readonly key: string;
+  readonly state: SessionState | 'dialling' | 'back-off';
+  /** Milliseconds; undefined before the first PONG. */
+  readonly rtt: number | undefined;
+  readonly streams: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+}
+
+interface Peer {
+  readonly target: TunnelTarget;
+  readonly sessions: Set<TunnelSession>;
+  dialling: boolean;
+  queue: TunnelStream[];
+  failures: number;
+  /** No dial before this, in ms of the monotonic clock. */
+  retryAt: number;
+  lastError: MeshError | undefined;
+}
+
+/** The tunnels that this worker dials: one session for each peer, made when needed. */
+export class TunnelPool {
+  readonly #context: TunnelContext;
+  readonly #credentials: TunnelCredentials;
+  readonly #events: Pick<SessionEvents, 'stream'>;
+  readonly #peers = new Map<string, Peer>();
+  #tunnels = 0;
+  #draining: (() => void)[] | undefined;
+
+  /** `events.stream` is for streams that a dialled peer opens; without it they are refused. */
+  constructor(
+    context: TunnelContext,
+    credentials: TunnelCredentials,
+    events: Pick<SessionEvents, 'stream'> = { stream: (_open, stream) => stream.reset('denied') },
+  ) {
+    this.#context = context;
+    this.#credentials = credentials;
+    this.#events = events;
+  }
+
+  /**
+   * A stream to `target`, at once: what is written waits until the session is up. When there is none to be had, the
+   * stream closes with `delivered: false`. Throws a RangeError when `request` is too long for an OPEN frame.
+   */
+  open(target: TunnelTarget, request: OpenRequest): TunnelStream {
+    const { scheduler } = this.#context;
+    const stream = TunnelStream.outgoing(encodeOpen(request), (task) => scheduler.afterBatch(task));
+    const peer = this.#peer(target);
+    const session = this.#usable(peer);
+    const refusal = session === undefined ? this.#refusal(peer) : undefined;
+    if (this.#draining !== undefined)
+      this.#failLater(stream, new MeshError('draining', 'agent', 'the agent stops'));
+    else if (session !== undefined) session.adopt(stream);
+    else if (refusal !== undefined) this.#failLater(stream, refusal);
+    else {
+      peer.queue.push(stream);
+      if (!peer.dialling) this.#dial(peer);
+    }
+    return stream;
+  }
+
+  /** A peer was seen with this epoch (in a tunnel that it dialled): older sessions with it must answer, or are lost. */
+  seen(node: NodeName, epoch: bigint): void {
+    for (const peer of this.#peers.values()) {
+      if (peer.target.node !== node) continue;
+      for (const session of peer.sessions) if (session.peerEpoch !== epoch) session.probe(PROBE_TIMEOUT);
+    }
+  }
+
+  /** Opens nothing new; resolves when the live streams are done. */
+  drain(): Promise<void> {
+    const done = new Promise<void>((resolve) => {
+      this.#draining ??= [];
+      this.#draining.push(resolve);
+    });
+    const error = new MeshError('draining', 'agent', 'the agent stops');
+    for (const peer of this.#peers.values()) {
+      this.#failQueue(peer, error);
+      for (const session of [...peer.sessions]) session.drain();
+    }
+    this.#drained();
+    return done;
+  }
+
+  /** Ends everything at once. */
+  close(): void {
+    this.#draining ??= [];
+    for (const peer of this.#peers.values()) {
+      this.#failQueue(peer, new MeshError('draining', 'agent', 'the agent stops'));
+      for (const session of [...peer.sessions]) session.close('draining', 'the agent stops');
+    }
+    this.#drained();
+  }
+
+  stats(): TunnelStats[] {
+    const now = performance.now();
+    const none = { rtt: undefined, bytesIn: 0, bytesOut: 0 };
+    return [...this.#peers.values()].flatMap((peer) => {
+      const { node, key } = peer.target;
+      const lines: TunnelStats[] = [...peer.sessions].map((session) => ({
+        node,
+        key,
+        state: session.state,
+        rtt: session.rtt,
+        streams: session.streamCount,
+        bytesIn: session.bytesIn,
+        bytesOut: session.bytesOut,
+      }));
+      if (peer.dialling) lines.push({ node, key, state: 'dialling', streams: peer.queue.length, ...none });
+      else if (now < peer.retryAt) lines.push({ node, key, state: 'back-off', streams: 0, ...none });
+      return lines;
+    });
+  }
+
+  #peer(target: TunnelTarget): Peer {
+    const known = this.#peers.get(target.key);
+    if (known !== undefined) return known;
+    if (this.#peers.size >= 2 * this.#context.settings.maxTunnels) this.#sweep();
+    const peer: Peer = {
+      target,
+      sessions: new Set(),
+      dialling: false,
+      queue: [],
+      failures: 0,
+      retryAt: 0,
+      lastError: undefined,
+    };
+    this.#peers.set(target.key, peer);
+    return peer;
+  }
+
+  /** Forgets peers that only a past failure is known of. */
+  #sweep(): void {
+    for (const [key, peer] of this.#peers)
+      if (peer.sessions.size === 0 && !peer.dialling) this.#peers.delete(key);
+  }
+
+  #usable(peer: Peer): TunnelSession | undefined {
+    for (const session of peer.sessions) if (session.hasRoom) return session;
+    return undefined;
+  }
+
+  #refusal(peer: Peer): MeshError | undefined {
+    if (peer.dialling) {
+      if (peer.queue.length >= MAX_QUEUED)
+        peer.queue = peer.queue.filter((stream) => stream.state === 'queued');
+      if (peer.queue.length < MAX_QUEUED) return undefined;
+      return new MeshError('overload', 'agent', 'too many streams wait for the tunnel');
+    }
+    if (performance.now() < peer.retryAt) return peer.lastError;
+    if (this.#tunnels < this.#context.settings.maxTunnels) return undefined;
+    return new MeshError('overload', 'agent', 'too many tunnels');
+  }
+
+  #failLater(stream: TunnelStream, error: MeshError): void {
+    this.#context.scheduler.afterBatch(() => stream.fail(error.code, false, error.message));
+  }
+
+  #failQueue(peer: Peer, error: MeshError): void {
+    const queue = peer.queue;
+    peer.queue = [];
+    for (const stream of queue) stream.fail(error.code, false, error.message);
+  }
+
+  /** The one dial of a peer: whoever comes meanwhile waits for it. */
+  #dial(peer: Peer): void {
+    peer.dialling = true;
+    this.#tunnels++;
+    const startedAt = performance.now();
+    const events: SessionEvents = {
+      ...this.#events,
+      open: (session) => this.#opened(peer, session),
+      closed: (session, error) => {
+        peer.sessions.delete(session);
+        this.#tunnels--;
+        if (error !== undefined && performance.now() - startedAt < FLAP) this.#backOff(peer, error);
+        this.#drained();
+      },
+    };
+    dialTunnel(this.#context, this.#credentials, peer.target, events).catch((error: unknown) => {
+      this.#tunnels--;
+      peer.dialling = false;
+      const why = error instanceof MeshError ? error : new MeshError('system', 'agent', String(error));
+      this.#backOff(peer, why);
+      this.#context.log.info(
+        { peer: peer.target.node, code: why.code, error: why.message },
+        'tunnel dial failed',
+      );
+      this.#failQueue(peer, why);
+      this.#drained();
+    });
+  }
+
+  #opened(peer: Peer, session: TunnelSession): void {
+    peer.dialling = false;
+    peer.failures = 0;
+    peer.retryAt = 0;
+    for (const old of peer.sessions) if (old.peerEpoch !== session.peerEpoch) old.probe(PROBE_TIMEOUT);
+    peer.sessions.add(session);
+    if (this.#draining !== undefined) {
+      session.drain();
+      return;
+    }
+    const queue = peer.queue;
+    peer.queue = [];
+    for (const stream of queue) {
+      if (stream.state !== 'queued') continue;
+      if (session.hasRoom) session.adopt(stream);
+      else peer.queue.push(stream);
+    }
+    if (peer.queue.length === 0) return;
+    const refusal = this.#refusal(peer);
+    if (refusal === undefined) this.#dial(peer);
+    else this.#failQueue(peer, refusal);
+  }
+
+  /** Full jitter: callers of a peer that comes back do not all arrive at once. */
+  #backOff(peer: Peer, error: MeshError): void {
+    const { backoffBase, backoffMax } = this.#context.settings;
+    const most = Math.min(backoffMax, backoffBase * 2 ** Math.min(peer.failures, 30));
+    peer.failures++;
+    peer.retryAt = performance.now() + Math.random() * most;
+    peer.lastError = error;
+  }
+
+  #drained(): void {
+    if (this.#tunnels > 0) return;
+    const waiting = this.#draining ?? [];
+    for (const resolve of waiting.splice(0)) resolve();
+  }
+}
