@@ -244,6 +244,13 @@ export class Topology implements AsyncDisposable {
     this.#mounts.push(directory);
   }
 
+  /** Shows a directory of the machine at a second place, read-only. */
+  async bind(source: string, directory: string): Promise<void> {
+    await must(['mount', '--bind', source, directory]);
+    this.#mounts.push(directory);
+    await must(['mount', '-o', 'remount,ro,bind', directory]);
+  }
+
   async unmount(directory: string): Promise<void> {
     await must(['umount', '--lazy', directory]);
     this.#mounts.splice(this.#mounts.indexOf(directory), 1);
@@ -254,7 +261,7 @@ export class Topology implements AsyncDisposable {
     await Promise.all([...this.#hosts.values()].map((host) => host.stop()));
     for (const directory of [...this.#mounts]) await this.unmount(directory);
     await removeNamespaces(this.#prefix);
-    await rm(this.directory, { recursive: true, force: true });
+    await removeTree(this.directory);
     const left = await namespacesOf(this.#prefix);
     if (left.length > 0) throw new Error(`namespaces left: ${left.join(' ')}`);
   }
@@ -326,10 +333,23 @@ async function removeStale(family: string): Promise<void> {
   }
   for (const name of (await readdir(tmpdir())).filter(stale)) {
     const directory = join(tmpdir(), name);
-    const mounted = await run(['findmnt', '--noheadings', '--list', '--output', 'TARGET']);
-    for (const target of mounted.stdout.split('\n').filter((line) => line.startsWith(`${directory}/`))) {
-      await run(['umount', '--lazy', target.trim()]);
-    }
-    await rm(directory, { recursive: true, force: true });
+    for (const target of await mountsBelow(directory)) await must(['umount', '--lazy', target]);
+    await removeTree(directory);
   }
+}
+
+async function mountsBelow(directory: string): Promise<string[]> {
+  const mounted = await must(['findmnt', '--noheadings', '--list', '--output', 'TARGET']);
+  return mounted
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((target) => target.startsWith(`${directory}/`))
+    .reverse();
+}
+
+/** Removes a directory of a test, but never what is mounted in it: that may be the repository itself. */
+async function removeTree(directory: string): Promise<void> {
+  const mounted = await mountsBelow(directory);
+  if (mounted.length > 0) throw new Error(`still mounted: ${mounted.join(' ')}`);
+  await rm(directory, { recursive: true, force: true });
 }
