@@ -1,5 +1,6 @@
 import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
 import type { ErrorCode } from '../model/errors.ts';
+import type { Candidate } from './candidate.ts';
 
 const nobody: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
 
@@ -9,7 +10,7 @@ const nobody: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
  */
 export class FirstChannel implements Channel {
   handler: ChannelHandler = nobody;
-  readonly #candidates: Iterator<Channel>;
+  readonly #candidates: Iterator<Candidate>;
   #current: Channel | undefined;
   #open = false;
   #over = false;
@@ -19,7 +20,7 @@ export class FirstChannel implements Channel {
   #paused = true;
 
   /** `none`: why it closes when there is no candidate at all. */
-  constructor(candidates: Iterator<Channel>, none: ChannelClose) {
+  constructor(candidates: Iterator<Candidate>, none: ChannelClose) {
     this.#candidates = candidates;
     this.#next(none);
   }
@@ -63,15 +64,19 @@ export class FirstChannel implements Channel {
   }
 
   #next(failure: ChannelClose): void {
-    const { value: channel, done } = this.#candidates.next();
+    const { value: candidate, done } = this.#candidates.next();
     if (done === true) {
       this.#over = true;
       queueMicrotask(() => this.handler.close(failure));
       return;
     }
+    const { channel } = candidate;
     this.#current = channel;
     channel.handler = {
-      open: () => this.#opened(channel),
+      open: () => {
+        candidate.opened?.();
+        this.#opened(channel);
+      },
       data: (bytes) => this.handler.data(bytes),
       end: () => this.handler.end(),
       drain: () => this.handler.drain(),
@@ -79,7 +84,10 @@ export class FirstChannel implements Channel {
         if (this.#open) {
           this.#over = true;
           this.handler.close(why);
-        } else if (!this.#over) this.#next(why);
+        } else if (!this.#over) {
+          candidate.failed?.(why);
+          this.#next(why);
+        }
       },
     };
   }

@@ -47,7 +47,7 @@ export class Inbound {
     }
     entry.zone = instance.zone;
     entry.path = 'local';
-    join(stream, entry, [this.#deps.direct(instance.address)].values());
+    join(stream, entry, [{ channel: this.#deps.direct(instance.address) }].values());
   }
 
   #authorize(request: ServiceRequest, peer: PeerIdentity): Instance | MeshError {

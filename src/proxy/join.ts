@@ -1,5 +1,6 @@
 import type { Channel, ChannelClose } from '../io/channel.ts';
 import type { ErrorCode } from '../model/errors.ts';
+import type { Candidate } from './candidate.ts';
 import type { ConnectionEntry } from './connections.ts';
 import { Relay, type RelayEnd } from './relay.ts';
 
@@ -29,7 +30,7 @@ export function refuse(
  * Accepts a stream once one of the upstreams opened, and relays between the two. The stream stays paused until then,
  * so a failed upstream has seen no byte and the next may be tried; when none is left the stream is refused.
  */
-export function join(stream: IncomingStream, entry: ConnectionEntry, upstreams: Iterator<Channel>): void {
+export function join(stream: IncomingStream, entry: ConnectionEntry, upstreams: Iterator<Candidate>): void {
   let current: Channel | undefined;
   let over = false;
 
@@ -46,10 +47,12 @@ export function join(stream: IncomingStream, entry: ConnectionEntry, upstreams: 
       return;
     }
     entry.attempts++;
-    const upstream = next.value;
+    const candidate = next.value;
+    const upstream = candidate.channel;
     current = upstream;
     upstream.handler = {
       open: () => {
+        candidate.opened?.();
         if (over) return;
         over = true;
         const relay = new Relay(stream, upstream, (done) => entry.finish(done.reason, done.detail));
@@ -63,7 +66,9 @@ export function join(stream: IncomingStream, entry: ConnectionEntry, upstreams: 
       end: () => {},
       drain: () => {},
       close: (why) => {
-        if (!over) attempt({ code: failureCode(why), detail: why.detail ?? why.reason });
+        if (over) return;
+        candidate.failed?.(why);
+        attempt({ code: failureCode(why), detail: why.detail ?? why.reason });
       },
     };
   };

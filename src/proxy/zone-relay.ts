@@ -2,6 +2,7 @@ import type { Channel } from '../io/channel.ts';
 import type { ErrorCode } from '../model/errors.ts';
 import type { PeerIdentity } from '../model/peer.ts';
 import type { MeshNode, NodeName, ServiceName } from '../model/service.ts';
+import type { Candidate } from './candidate.ts';
 import type { Connections } from './connections.ts';
 import { type IncomingStream, join, refuse } from './join.ts';
 
@@ -10,7 +11,7 @@ export interface RelayRequest {
   readonly zone: string;
   readonly node: NodeName;
   /** Service that the caller is after: health behind a gateway is kept per zone and service. */
-  readonly service: ServiceName | undefined;
+  readonly service: ServiceName;
   /** Zone-agents that it passed already. */
   readonly via: readonly NodeName[];
 }
@@ -26,7 +27,7 @@ export interface ZoneRelayDependencies {
   /** A plain connection to the tunnel listener of a node of this zone. */
   deliver(node: MeshNode): Channel;
   /** Relay streams through the gateways of another zone, best first; made only when asked for. */
-  forward(zone: string, request: RelayRequest): Iterator<Channel>;
+  forward(zone: string, request: RelayRequest): Iterator<Candidate>;
   readonly node: NodeName;
   /** Bound on relayed sessions at once. */
   maxStreams(): number;
@@ -68,7 +69,7 @@ export class ZoneRelay {
         refuse(stream, entry, decision.code, decision.detail);
         return;
       case 'deliver':
-        join(stream, entry, [this.#deps.deliver(decision.node)].values());
+        join(stream, entry, [{ channel: this.#deps.deliver(decision.node) }].values());
         return;
       case 'forward':
         join(

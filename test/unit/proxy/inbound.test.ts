@@ -110,7 +110,7 @@ describe('ZoneRelay', () => {
         deliver: () => channels[0]!,
         forward: (_zone, forwarded) => {
           asked.push([...forwarded.via]);
-          return channels.values();
+          return channels.map((channel) => ({ channel })).values();
         },
         node: 'gw' as NodeName,
         maxStreams: () => maxStreams,
@@ -120,7 +120,7 @@ describe('ZoneRelay', () => {
     const stream = new MemoryChannel();
     const open = () =>
       zoneRelay.accept(
-        { zone: 'dc2', node: 'c' as NodeName, service: undefined, via: [] },
+        { zone: 'dc2', node: 'c' as NodeName, service: 'web' as ServiceName, via: [] },
         stream,
         peer,
         'p',

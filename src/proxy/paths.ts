@@ -1,0 +1,127 @@
+import type { Channel, ChannelClose } from '../io/channel.ts';
+import { ChannelDuplex } from '../io/duplex.ts';
+import type { Endpoint } from '../model/address.ts';
+import type { Instance, MeshNode, NodeName, Service, ServiceName } from '../model/service.ts';
+import type { Snapshot } from '../model/snapshot.ts';
+import type { TunnelTarget } from '../tunnel/dial.ts';
+import type { OpenRequest } from '../tunnel/open-request.ts';
+import type { Gateway, Gateways } from '../zone/gateways.ts';
+import type { Candidate } from './candidate.ts';
+import { FailedChannel } from './failed-channel.ts';
+import { FirstChannel } from './first-channel.ts';
+import type { OpenedPath } from './outbound.ts';
+import type { RelayRequest } from './zone-relay.ts';
+
+export interface PathsDependencies {
+  readonly node: NodeName;
+  zone(): string;
+  snapshot(): Snapshot;
+  callerService(): ServiceName | undefined;
+  maxHops(): number;
+  readonly gateways: Gateways;
+  direct(endpoint: Endpoint): Channel;
+  /** A stream over the tunnel to this target; undefined while this node has no certificate. */
+  openStream(target: TunnelTarget, request: OpenRequest): Channel | undefined;
+}
+
+const noCertificate: ChannelClose = {
+  reason: 'tls',
+  delivered: false,
+  source: 'peer',
+  detail: 'this node has no certificate, so it has no tunnels',
+};
+
+/** The ways to an instance: on this host, directly, through its host's agent, through zone-agents. */
+export class Paths {
+  readonly #deps: PathsDependencies;
+
+  constructor(dependencies: PathsDependencies) {
+    this.#deps = dependencies;
+  }
+
+  /** Opens the way that is meant for this instance; failures arrive as `close` of the channel. */
+  open(service: Service, instance: Instance): OpenedPath {
+    const deps = this.#deps;
+    if (instance.node === deps.node) {
+      return { channel: deps.direct(instance.address), path: 'local', viaAgent: false };
+    }
+    const node = instance.node === undefined ? undefined : deps.snapshot().nodes.get(instance.node);
+    if (node === undefined) {
+      if (service.mode === 'permissive') {
+        return { channel: deps.direct(instance.address), path: 'direct', viaAgent: false };
+      }
+      const detail = `${service.name} is strict, and no mesh-node is known for ${instance.id}`;
+      const channel = new FailedChannel({ reason: 'unreachable', delivered: false, source: 'peer', detail });
+      return { channel, path: 'none', viaAgent: true };
+    }
+    const relayed = node.zone !== deps.zone() && deps.gateways.has(node.zone);
+    const callerService = deps.callerService();
+    const request: OpenRequest = {
+      kind: 'service',
+      service: service.name,
+      instance: instance.id,
+      ...(callerService === undefined ? {} : { callerService }),
+    };
+    const target = relayed ? this.#relayTarget(node, service.name) : directTarget(node);
+    const channel = deps.openStream(target, request) ?? new FailedChannel(noCertificate);
+    return { channel, path: relayed ? 'relay' : 'tunnel', viaAgent: true };
+  }
+
+  /** Relay streams through the gateways of a zone, in the order in which they should be tried; made when asked for. */
+  *relays(request: RelayRequest): Generator<Candidate, undefined> {
+    const { gateways } = this.#deps;
+    const passed = request.via.filter((node) => node !== this.#deps.node);
+    for (const gateway of gateways.candidates(request.zone, request.service, passed)) {
+      yield this.#relayStream(gateway, request);
+    }
+    return undefined;
+  }
+
+  /**
+   * A session with the node itself, inside of a stream that zone-agents carry: they see ciphertext. Whichever gateway
+   * answers first is used; when it dies the session does, and the next one goes through another.
+   */
+  #relayTarget(node: MeshNode, service: ServiceName): TunnelTarget {
+    return {
+      node: node.name,
+      key: `relay ${node.zone} ${node.name}`,
+      via: () => {
+        const streams = this.relays({ zone: node.zone, node: node.name, service, via: [] });
+        const detail = `no gateway to zone ${node.zone}`;
+        return new ChannelDuplex(
+          new FirstChannel(streams, { reason: 'unreachable', delivered: false, source: 'peer', detail }),
+        );
+      },
+    };
+  }
+
+  #relayStream(gateway: Gateway, request: RelayRequest): Candidate {
+    const { gateways } = this.#deps;
+    const { zone, node, via, service } = request;
+    const channel = this.#deps.openStream(gatewayTarget(gateway), {
+      kind: 'relay',
+      service,
+      zone,
+      node,
+      hops: Math.max(0, this.#deps.maxHops() - via.length - 1),
+      via,
+    });
+    return {
+      channel: channel ?? new FailedChannel(noCertificate),
+      opened: () => gateways.report(gateway.node, zone, service, 'reached'),
+      failed: (why) => {
+        const ofGateway = why.source === 'peer' || why.reason === 'draining' || why.reason === 'overload';
+        gateways.report(gateway.node, zone, service, ofGateway ? 'gateway-failed' : 'target-failed');
+      },
+    };
+  }
+}
+
+function directTarget(node: MeshNode): TunnelTarget {
+  const { ip, port } = node.tunnel;
+  return { node: node.name, via: node.tunnel, key: `${node.name} ${ip} ${port}` };
+}
+
+function gatewayTarget({ node, address }: Gateway): TunnelTarget {
+  return { node, via: address, key: `${node} ${address.ip} ${address.port}` };
+}
