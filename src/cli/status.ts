@@ -1,0 +1,221 @@
+import { Argument, type Command } from 'commander';
+import type {
+  ConnectionsAnswer,
+  RegistriesAnswer,
+  RulesAnswer,
+  ServicesAnswer,
+  StatusAnswer,
+  TunnelsAnswer,
+} from '../admin/api.ts';
+import { type CliContext, CliError, configOf, exitCodes, print } from './context.ts';
+import { DaemonClient } from './daemon-client.ts';
+import { bytesText, durationText, fields, table } from './table.ts';
+
+interface View {
+  readonly path: string;
+  readonly limited: boolean;
+  text(answer: unknown, now: number, width: number | undefined): string;
+}
+
+/** A view with the type of its answer known to it alone. */
+function view<T>(
+  path: string,
+  limited: boolean,
+  text: (answer: T, now: number, width: number | undefined) => string,
+): View {
+  return { path, limited, text: (answer, now, width) => text(answer as T, now, width) };
+}
+
+const views: Readonly<Record<string, View>> = {
+  agent: view<StatusAnswer>('/v1/status', false, agentText),
+  services: view<ServicesAnswer>('/v1/services', true, (answer, _now, width) =>
+    listed(
+      table(
+        [
+          { title: 'SERVICE' },
+          { title: 'PROTOCOL' },
+          { title: 'MODE' },
+          { title: 'INSTANCES', align: 'right' },
+          { title: 'DRAINING', align: 'right' },
+          { title: 'SOURCE' },
+        ],
+        answer.services.map((one) => [
+          one.name,
+          one.protocol,
+          one.mode,
+          String(one.instances),
+          String(one.draining),
+          one.source ?? '-',
+        ]),
+        width,
+      ),
+      answer.services.length,
+      answer.total,
+    ),
+  ),
+  connections: view<ConnectionsAnswer>('/v1/connections', true, (answer, now, width) =>
+    listed(
+      table(
+        [
+          { title: 'ID' },
+          { title: 'DIRECTION' },
+          { title: 'AGE', align: 'right' },
+          { title: 'CALLER' },
+          { title: 'DESTINATION' },
+          { title: 'SERVICE' },
+          { title: 'INSTANCE' },
+          { title: 'PATH' },
+          { title: 'SENT', align: 'right' },
+          { title: 'RECEIVED', align: 'right' },
+        ],
+        answer.connections.map((one) => [
+          one.id,
+          one.direction,
+          durationText(now - one.startedAt),
+          one.caller,
+          one.destination,
+          one.service ?? '-',
+          one.instance ?? '-',
+          one.path,
+          bytesText(one.bytesSent),
+          bytesText(one.bytesReceived),
+        ]),
+        width,
+      ),
+      answer.connections.length,
+      answer.total,
+    ),
+  ),
+  tunnels: view<TunnelsAnswer>('/v1/tunnels', true, (answer, now, width) =>
+    listed(
+      table(
+        [
+          { title: 'PEER' },
+          { title: 'ADDRESS' },
+          { title: 'WORKER' },
+          { title: 'DIRECTION' },
+          { title: 'STATE' },
+          { title: 'STREAMS', align: 'right' },
+          { title: 'RTT', align: 'right' },
+          { title: 'AGE', align: 'right' },
+        ],
+        answer.tunnels.map((one) => [
+          one.peer,
+          one.address,
+          one.worker,
+          one.direction,
+          one.state,
+          String(one.streams),
+          one.roundTripMs === undefined ? '-' : `${one.roundTripMs.toFixed(2)}ms`,
+          durationText(now - one.since),
+        ]),
+        width,
+      ),
+      answer.tunnels.length,
+      answer.total,
+    ),
+  ),
+  registries: view<RegistriesAnswer>('/v1/registries', false, (answer, _now, width) =>
+    table(
+      [
+        { title: 'SOURCE' },
+        { title: 'STATE' },
+        { title: 'AGE', align: 'right' },
+        { title: 'SERVICES', align: 'right' },
+        { title: 'INSTANCES', align: 'right' },
+        { title: 'LAST ERROR' },
+      ],
+      answer.registries.map((one) => [
+        one.source,
+        one.state,
+        one.ageMs === undefined ? 'never' : durationText(one.ageMs),
+        String(one.services),
+        String(one.instances),
+        one.lastError ?? '-',
+      ]),
+      width,
+    ),
+  ),
+  rules: view<RulesAnswer>('/v1/rules', false, (answer) => {
+    const pairs: [string, string][] = [
+      ['state', answer.state],
+      ['mode', answer.mode],
+      ['backend', answer.backend ?? 'not known yet'],
+      ['destinations', `${answer.destinations.ipv4} IPv4, ${answer.destinations.ipv6} IPv6`],
+      ['allow-list', `${answer.allowEntries} entries`],
+      ['put back', `${answer.reasserted} times`],
+    ];
+    for (const problem of answer.allowListProblems) pairs.push(['allow-list problem', problem]);
+    if (answer.lastError !== undefined) pairs.push(['last error', answer.lastError]);
+    return fields(pairs);
+  }),
+};
+
+/** `status [WHAT]`. */
+export function addStatusCommand(program: Command, context: CliContext): void {
+  program
+    .command('status')
+    .addArgument(new Argument('[what]', 'part to show').choices(Object.keys(views)).default('agent'))
+    .option('-o, --output <format>', 'table or json', 'table')
+    .option('-l, --limit <number>', 'entries of a list that are shown', '100')
+    .description('show what the running daemon does')
+    .addHelpText(
+      'after',
+      `
+Exit code 1 when the agent is not ready (only for status without a part, or "status agent").
+
+Examples:
+  mesh-node status
+  mesh-node status connections --limit 1000
+  mesh-node status registries -o json`,
+    )
+    .action(async (what: string, options: { readonly limit: string }, command: Command) => {
+      const shown = views[what]!;
+      const client = new DaemonClient(configOf(command, context).daemon.runtimeDirectory);
+      const answer = await client.get<unknown>(shown.path, shown.limited ? { limit: options.limit } : {});
+      print(command, context, answer, () => shown.text(answer, Date.now(), context.columns));
+      if (what === 'agent' && !(answer as StatusAnswer).ready) {
+        throw new CliError(exitCodes.failed, 'the agent is not ready');
+      }
+    });
+}
+
+function agentText(answer: StatusAnswer, now: number, width: number | undefined): string {
+  const { snapshot } = answer;
+  const expiry = answer.certificateExpiresAt;
+  const pairs: [string, string][] = [
+    ['node', `${answer.node} (zone ${answer.zone}, ${answer.role})`],
+    ['version', answer.version],
+    ['running', `${durationText(now - answer.startedAt)}, pid ${answer.pid}`],
+    ['ready', answer.ready ? 'yes' : 'no'],
+    ...answer.blockers.map(({ name, reason }): [string, string] => ['  blocked by', `${name}: ${reason}`]),
+    ['draining', answer.draining ? 'yes' : 'no'],
+    [
+      'catalogue',
+      `version ${snapshot.version}: ${snapshot.services} services, ${snapshot.instances} instances`,
+    ],
+    ['certificate', expiry === undefined ? 'none' : `ends in ${durationText(Math.max(0, expiry - now))}`],
+  ];
+  const workers = table(
+    [
+      { title: 'WORKER' },
+      { title: 'PID', align: 'right' },
+      { title: 'STATE' },
+      { title: 'CATALOGUE', align: 'right' },
+      { title: 'RESTARTS', align: 'right' },
+    ],
+    answer.workers.map((one) => [
+      one.name,
+      String(one.pid),
+      one.state,
+      String(one.snapshotVersion),
+      String(one.restarts),
+    ]),
+    width,
+  );
+  return `${fields(pairs)}\n${workers}`;
+}
+
+function listed(text: string, shown: number, total: number): string {
+  return shown < total ? `${text}… and ${total - shown} more (--limit)\n` : text;
+}
