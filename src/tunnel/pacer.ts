@@ -62,7 +62,7 @@ export class Pacer {
 
   get limit(): number {
     if (this.#probing) return MIN_UNDER_WAY;
-    return Math.max(MIN_UNDER_WAY, this.#rate * this.#minRtt * (this.#growing ? 2 : 1.25));
+    return Math.max(MIN_UNDER_WAY, Math.floor(this.#rate * this.#minRtt * (this.#growing ? 2 : 1.25)));
   }
 
   /** Bytes that bulk data may still add; 0 or less: none until `acked`. */
