@@ -77,9 +77,8 @@ export class Interception {
   #netfilter: Netfilter | undefined;
   #sets: DestinationSets | undefined;
   #wanted: readonly EndpointKey[] = [];
-  /** Set while a change of destinations or allow-list waits for its turn; later calls join it. */
-  #waitingSets: Promise<void> | undefined;
-  #waitingRules: Promise<void> | undefined;
+  /** Changes that wait for their turn; later ones of the same kind join them. */
+  readonly #waiting = new Map<'sets' | 'rules', Promise<void>>();
   /** What the last operation was to reach; a failed one is tried again by `reassert`. */
   #intent: Intent = 'absent';
   readonly #queue = new SerialQueue();
@@ -113,49 +112,45 @@ export class Interception {
    * withdrawal, also an operator's. With mode `off`, chains that stand are emptied.
    */
   apply(allowList: AllowList, entries: Iterable<EndpointKey>): Promise<void> {
-    return this.#queue.run(async () => {
-      this.#input = { ...this.#input, allowList };
-      this.#wanted = [...entries];
+    this.#input = { ...this.#input, allowList };
+    this.#wanted = [...entries];
+    return this.#queue.run(() => {
       this.#flushes = [];
-      await this.#reach('applied', 'apply');
-    });
-  }
-
-  /**
-   * Takes it that another process has applied this: changes nothing, and lets `verify` compare with it. For
-   * `mesh-node rules verify`, which runs beside the daemon or after it.
-   */
-  assume(allowList: AllowList, entries: Iterable<EndpointKey>): Promise<void> {
-    return this.#queue.run(async () => {
-      this.#input = { ...this.#input, allowList };
-      this.#wanted = [...entries];
-      await this.#open();
-      if (this.#config.mode === 'services') this.#sets!.assume(this.#wanted);
-      this.#intent = this.#config.mode === 'off' ? 'withdrawn' : 'applied';
-      this.#machine.transition(this.#intent, 'assumed');
+      return this.#reach('applied', 'apply');
     });
   }
 
   /** Changes the redirected destinations: a few entries one by one, many by swap. Calls that wait are merged. */
   setDestinations(entries: Iterable<EndpointKey>): Promise<void> {
     this.#wanted = [...entries];
-    this.#waitingSets ??= this.#queue.run(async () => {
-      this.#waitingSets = undefined;
+    return this.#merged('sets', async () => {
       if (this.#machine.state !== 'applied' || this.#config.mode !== 'services') return;
       await this.#guard(() => this.#sets!.set(this.#wanted));
     });
-    return this.#waitingSets;
   }
 
   /** Changes the allow-list, in one commit for each family; not a jump is touched. Calls that wait are merged. */
   setAllowList(allowList: AllowList): Promise<void> {
     this.#input = { ...this.#input, allowList };
-    this.#waitingRules ??= this.#queue.run(async () => {
-      this.#waitingRules = undefined;
+    return this.#merged('rules', async () => {
       if (this.#machine.state !== 'applied') return;
       await this.#guard(() => this.#restoreRules());
     });
-    return this.#waitingRules;
+  }
+
+  /**
+   * Compares the kernel, every member of the sets included, with what `apply` of this would leave, and changes
+   * nothing. For `mesh-node rules verify`, which runs beside the daemon that has applied it.
+   */
+  compare(allowList: AllowList, entries: Iterable<EndpointKey>): Promise<Finding[]> {
+    const input = { ...this.#input, allowList };
+    const wanted = [...entries];
+    return this.#queue.run(async () => {
+      const netfilter = await this.#open();
+      const sets = new DestinationSets(netfilter);
+      sets.assume(wanted);
+      return this.#differences(this.#config.mode === 'off' ? 'withdrawn' : 'applied', input, sets, true);
+    });
   }
 
   /** Compares the kernel with what was meant; `members` compares every member of the sets, not only their number. */
@@ -216,6 +211,22 @@ export class Interception {
       reasserted: this.#reasserted,
       lastError: this.#lastError,
     };
+  }
+
+  /** Runs a change that always takes the newest value: while one waits for its turn, later calls join it. */
+  #merged(what: 'sets' | 'rules', change: () => Promise<void>): Promise<void> {
+    const waiting = this.#waiting.get(what);
+    if (waiting !== undefined) return waiting;
+    const turn = this.#queue.run(() => {
+      this.#waiting.delete(what);
+      return change();
+    });
+    this.#waiting.set(what, turn);
+    // When the queue is full, the change never runs: the next call must not join it.
+    turn.catch(() => {
+      if (this.#waiting.get(what) === turn) this.#waiting.delete(what);
+    });
+    return turn;
   }
 
   /** Runs a change; a failure is kept for `status` and leaves the state `failed`. */
@@ -303,17 +314,26 @@ export class Interception {
   }
 
   async #verify(members: boolean): Promise<Finding[]> {
+    await this.#open();
+    return this.#differences(this.#intent, this.#input, this.#sets!, members);
+  }
+
+  async #differences(
+    intent: Intent,
+    input: RuleInput,
+    sets: DestinationSets,
+    members: boolean,
+  ): Promise<Finding[]> {
     const netfilter = await this.#open();
     const findings: Finding[] = [];
     for (const family of netfilter.backend.families) {
       const live = await netfilter.readTable(family);
-      if (this.#intent === 'applied') findings.push(...compareTable(planRules(this.#input, family), live));
-      else if (this.#intent === 'absent') findings.push(...compareAbsent(family, live));
+      if (intent === 'applied') findings.push(...compareTable(planRules(input, family), live));
+      else if (intent === 'absent') findings.push(...compareAbsent(family, live));
       else findings.push(...compareWithdrawn(family, live));
     }
-    if (this.#intent === 'applied' && this.#config.mode === 'services') {
-      findings.push(...(await this.#sets!.compare(members)));
-    }
+    if (intent === 'applied' && this.#config.mode === 'services')
+      findings.push(...(await sets.compare(members)));
     return findings;
   }
 }

@@ -370,10 +370,13 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
     expect(await interception.verify({ members: true })).toEqual([]);
     // Another process, such as the command line, compares with the same and finds the same.
     const beside = open({}, lab.host.runnerWith(wrap), lock);
-    await beside.assume([], keys('10.77.0.2:8080', '[fd77::2]:8080'));
-    expect(await beside.verify({ members: true })).toEqual([]);
-    await beside.assume([], keys('10.77.0.2:8080'));
-    expect(await beside.verify()).toMatchObject([{ kind: 'set-changed', family: 'ipv6' }]);
+    expect(await beside.compare([], keys('10.77.0.2:8080', '[fd77::2]:8080'))).toEqual([]);
+    expect(await beside.compare(list('tcp/9'), keys('10.77.0.2:8080'))).toMatchObject([
+      { kind: 'chain-changed', family: 'ipv4', subject: 'MESH_CATCH' },
+      { kind: 'chain-changed', family: 'ipv6', subject: 'MESH_CATCH' },
+      { kind: 'set-changed', family: 'ipv6', subject: 'MESH_DST6' },
+    ]);
+    expect(beside.status().state).toBe('absent');
     await beside.remove();
     rmSync(dirname(lock), { recursive: true });
   });

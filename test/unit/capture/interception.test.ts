@@ -89,6 +89,21 @@ describe('Interception', () => {
     expect(outcomes.at(-1)).toMatch(/wait already/);
   });
 
+  it('takes the newest value whatever waits, and works again after the queue was full', async () => {
+    await Promise.all([
+      interception.apply([], keys('10.0.0.1:80')),
+      interception.setDestinations(keys('10.0.0.2:80')),
+    ]);
+    expect(members()).toEqual(['10.0.0.2,tcp:80']);
+    const verifying = Array.from({ length: 64 }, () => interception.verify());
+    await expect(interception.setDestinations(keys('10.0.0.3:80'))).rejects.toMatchObject({
+      code: 'overload',
+    });
+    await Promise.all(verifying);
+    await interception.setDestinations(keys('10.0.0.4:80'));
+    expect(members()).toEqual(['10.0.0.4,tcp:80']);
+  });
+
   it('fills a larger set when the room is over', async () => {
     await interception.apply([], numbered(0, 65_536));
     expect(kernel.sets.get('MESH_DST4')!.options).toContain('maxelem 65536');
