@@ -169,7 +169,7 @@ describe('Poller', () => {
           calls++;
           take(a);
           process.nextTick(() => ticks++);
-          Promise.resolve().then(() => promises++);
+          void Promise.resolve().then(() => promises++);
           if (calls < total) send(b);
           else resolve();
         }),
