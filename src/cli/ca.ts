@@ -54,8 +54,18 @@ Example:
     .argument('<node>', 'name of the host in the mesh (node.name)')
     .option('-d, --directory <directory>', 'where ca.key and ca.crt are', DIRECTORY)
     .option('-t, --to <directory>', 'where node.key, node.crt and ca.crt go (default: that of identity.key)')
-    .option('--call-as <service...>', 'services that the node may call as; * is any', collect, [])
-    .option('--host <service...>', 'services that the node may host; * is any', collect, [])
+    .option(
+      '--call-as <services>',
+      'services that the node may call as, with commas; * is any; repeatable',
+      collect,
+      [],
+    )
+    .option(
+      '--host <services>',
+      'services that the node may host, with commas; * is any; repeatable',
+      collect,
+      [],
+    )
     .option('--relay', 'it is a zone-agent: it may relay')
     .option('--days <days>', 'life of the certificate', days, 90)
     .option('--overwrite', 'replace the certificate that is there')
@@ -67,7 +77,7 @@ Example:
 Both ends of a tunnel verify what is granted here: a node cannot call as, or host, any other service.
 
 Examples:
-  mesh-node ca issue web1 --call-as shop --host shop --to ./web1
+  mesh-node ca issue web1 --call-as shop --host shop,cart --to ./web1
   mesh-node ca issue gw1 --relay --to ./gw1`,
     )
     .action(async (node: string, options: IssueOptions, command: Command) => {

@@ -1,0 +1,24 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { configurationPage, configurationSchema } from '../config/documentation.ts';
+import { metricsPage } from '../telemetry/documentation.ts';
+
+/*
+ * Writes the pages of docs/ that are made from the code: `node dist/cli/generate-docs.js`. With `--check` it writes
+ * nothing and ends with 1 when one of them is not what it would write.
+ */
+
+const docs = new URL('../../docs/', import.meta.url);
+const pages: readonly (readonly [name: string, text: string])[] = [
+  ['configuration.md', configurationPage()],
+  ['configuration.schema.json', configurationSchema()],
+  ['metrics.md', metricsPage()],
+];
+
+for (const [name, text] of pages) {
+  const file = new URL(name, docs);
+  if (!process.argv.includes('--check')) await writeFile(file, text);
+  else if ((await readFile(file, 'utf8').catch(() => '')) !== text) {
+    process.stderr.write(`docs/${name} is not what the code says: npm run docs:generate\n`);
+    process.exitCode = 1;
+  }
+}
