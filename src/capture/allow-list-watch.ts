@@ -9,10 +9,13 @@ const POLL_INTERVAL_MS = 2000;
 const SETTLE_MS = 100;
 
 /** What the watch tells its owner. */
-export interface AllowListObserver {
+interface AllowListObserver {
   /** A list that is to be used from now on. Not called again for the same content. */
   changed(list: AllowList): void;
-  /** The file cannot be used; the last good list stays. One text for each bad line, or one for the file. */
+  /**
+   * The file cannot be used; the last good list stays. One text for each bad line, or one for the file. When this is
+   * the first thing told, there is no good list: nothing should be intercepted until there is one.
+   */
   rejected(problems: readonly string[]): void;
   /** There is no file. `kept` is false at the start (the list is empty) and true later (the last good list stays). */
   missing(kept: boolean): void;

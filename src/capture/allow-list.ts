@@ -27,7 +27,7 @@ export interface AllowEntry {
 export type AllowList = readonly AllowEntry[];
 
 /** What is wrong with one line of an allow-list. */
-export interface AllowListProblem {
+interface AllowListProblem {
   /** 1-based. */
   readonly line: number;
   /** 1-based, in characters. */
@@ -36,7 +36,10 @@ export interface AllowListProblem {
   readonly expected: string;
 }
 
-/** Most entries of one list: every entry is a rule, and a new connection is compared with each of them. */
+/**
+ * Most entries of one list: every entry is a rule, and a new connection that may be captured is compared with each.
+ * Measured with 8192 of them: 35 µs more for a connection with iptables-legacy, 400 µs with iptables-nft.
+ */
 export const MAX_ALLOW_ENTRIES = 8192;
 /** Most bytes of one file: eight thousand entries with ample comments. */
 export const MAX_ALLOW_BYTES = 1024 * 1024;

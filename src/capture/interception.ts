@@ -4,8 +4,7 @@ import type { AllowList } from './allow-list.ts';
 import { type CommandRunner, plainRunner } from './command.ts';
 import { DestinationSets } from './destination-sets.ts';
 import { type InterceptionState, StateMachine } from './interception-state.ts';
-import type { LiveTable } from './live-table.ts';
-import { type Family, families } from './names.ts';
+import type { Family } from './names.ts';
 import { type Backend, Netfilter } from './netfilter.ts';
 import { ruleInput } from './rendered.ts';
 import { planRules, type RuleInput, renderRemove, renderRules, renderWithdraw } from './rules.ts';
@@ -14,20 +13,18 @@ import { compareAbsent, compareTable, compareWithdrawn, type Finding, isRemoval 
 
 export { type RenderedFamily, renderAll, ruleInput } from './rendered.ts';
 
-/** Times that a restore is tried when another tool changes the table between our reading and our writing. */
-const RESTORE_ATTEMPTS = 3;
 /** So many foreign removals … */
 const FLUSHES_RESPECTED = 3;
 /** … within this time, and we stay out. */
 const FLUSH_WINDOW_MS = 60_000;
 
 /** Where the room's log lines go; pino's shape. */
-export interface InterceptionLog {
+interface InterceptionLog {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
 }
 
-export interface InterceptionOptions {
+interface InterceptionOptions {
   readonly config: Config['capture'];
   /** Numeric user id whose traffic is never taken: the daemon's. */
   readonly uid: number;
@@ -45,13 +42,13 @@ export interface InterceptionOptions {
 type Intent = Exclude<InterceptionState, 'failed'>;
 
 /** What `reassert` found and did. */
-export interface Reassertion {
+interface Reassertion {
   readonly findings: readonly Finding[];
   readonly action: 'none' | 'restored' | 'stayed-out';
 }
 
 /** What `status` tells. */
-export interface InterceptionStatus {
+interface InterceptionStatus {
   readonly state: InterceptionState;
   readonly mode: Config['capture']['mode'];
   readonly backend: Backend | undefined;
@@ -251,36 +248,9 @@ export class Interception {
     return this.#netfilter;
   }
 
-  /** Reads a table, renders the change, feeds it; again when the table changed in between. */
-  async #change(netfilter: Netfilter, family: Family, render: (live: LiveTable) => string): Promise<void> {
-    const used = netfilter.backend.families.includes(family);
-    for (let attempt = 1; ; attempt++) {
-      try {
-        const live = await netfilter.readTable(family);
-        await netfilter.restore(family, render(live));
-        return;
-      } catch (error) {
-        // A family that is not used and cannot even be read holds nothing of ours.
-        if (!used) return;
-        if (attempt === RESTORE_ATTEMPTS) throw error;
-      }
-    }
-  }
-
-  /** Changes both families; the second also when the first cannot be: half withdrawn is better than not at all. */
-  async #changeAll(netfilter: Netfilter, render: (live: LiveTable, family: Family) => string): Promise<void> {
-    const failures: unknown[] = [];
-    for (const family of families) {
-      await this.#change(netfilter, family, (live) => render(live, family)).catch((error: unknown) =>
-        failures.push(error),
-      );
-    }
-    if (failures.length > 0) throw failures[0];
-  }
-
   async #restoreRules(): Promise<void> {
     const netfilter = await this.#open();
-    await this.#changeAll(netfilter, (live, family) =>
+    await netfilter.change((live, family) =>
       netfilter.backend.families.includes(family)
         ? renderRules(planRules(this.#input, family), live)
         : renderWithdraw(live),
@@ -305,7 +275,7 @@ export class Interception {
         await this.#restoreRules();
         if (!services) await this.#sets!.destroy();
       } else {
-        await this.#changeAll(netfilter, intent === 'absent' ? renderRemove : renderWithdraw);
+        await netfilter.change(intent === 'absent' ? renderRemove : renderWithdraw);
         if (intent === 'absent') await this.#sets!.destroy();
       }
       if (intent === 'applied' && this.#config.mode === 'off') this.#intent = 'withdrawn';

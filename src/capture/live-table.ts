@@ -25,7 +25,7 @@ export function parseTable(saved: string): LiveTable {
 }
 
 /** The chain that a rule jumps or goes to, if it is one of ours. */
-export function ownTarget(rule: string): string | undefined {
+function ownTarget(rule: string): string | undefined {
   const target = /(?:^| )-[jg] (\S+)/.exec(rule)?.[1];
   return target?.startsWith(OWN_PREFIX) ? target : undefined;
 }

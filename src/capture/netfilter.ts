@@ -4,7 +4,7 @@ import type { EndpointKey } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
 import type { Command, CommandResult, CommandRunner } from './command.ts';
 import { type LiveTable, parseTable } from './live-table.ts';
-import { type Family, OWN_PREFIX } from './names.ts';
+import { type Family, families, OWN_PREFIX } from './names.ts';
 import { parseMember } from './sets.ts';
 
 /** Seconds that iptables may wait for another program's lock. */
@@ -13,6 +13,9 @@ const LOCK_WAIT_S = 5;
 const RUN_TIMEOUT_MS = 10_000;
 /** Bound on filling a set of a million members. */
 const SET_TIMEOUT_MS = 30_000;
+
+/** Times that a change is tried when another tool changes the table between our reading and our writing. */
+const RESTORE_ATTEMPTS = 3;
 
 /** Which iptables is used, found once and kept: rules in two backends shadow each other. */
 export interface Backend {
@@ -28,7 +31,7 @@ export interface Backend {
 }
 
 /** A set of ours, as the kernel lists it. */
-export interface LiveSet {
+interface LiveSet {
   /** Type and options. */
   readonly header: string;
   readonly members: number;
@@ -130,10 +133,39 @@ export class Netfilter {
   }
 
   /** Feeds `iptables-restore --noflush`: all of it or nothing. An empty text is nothing to do. */
-  async restore(family: Family, text: string): Promise<void> {
+  async #restore(family: Family, text: string): Promise<void> {
     if (text === '') return;
     const args = ['--noflush', '-w', String(LOCK_WAIT_S)];
     await this.#run({ program: this.#program(family, 'restore'), args, input: text }, RUN_TIMEOUT_MS);
+  }
+
+  /**
+   * Changes both families: reads the table, renders, feeds; again when another tool changed the table in between.
+   * The second family is changed also when the first cannot be (half withdrawn is better than not at all); then
+   * it throws the first failure.
+   */
+  async change(render: (live: LiveTable, family: Family) => string): Promise<void> {
+    const failures: unknown[] = [];
+    for (const family of families) {
+      await this.#changeFamily(family, (live) => render(live, family)).catch((error: unknown) =>
+        failures.push(error),
+      );
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  async #changeFamily(family: Family, render: (live: LiveTable) => string): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const live = await this.readTable(family);
+        await this.#restore(family, render(live));
+        return;
+      } catch (error) {
+        // A family that is not used and cannot even be read holds nothing of ours.
+        if (!this.backend.families.includes(family)) return;
+        if (attempt === RESTORE_ATTEMPTS) throw error;
+      }
+    }
   }
 
   /** Feeds `ipset restore`; with `tolerant`, members that are there (or gone) already are no error. */

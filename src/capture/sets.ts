@@ -5,7 +5,7 @@ import { type Family, families, setNames } from './names.ts';
 /** Room of a set even when it has few members: the kernel's own default, so small catalogues never need a new set. */
 const MIN_MAXELEM = 65_536;
 /** Most redirected destinations of one family; about 100 MB of kernel memory. */
-export const MAX_DESTINATIONS = 1 << 20;
+const MAX_DESTINATIONS = 1 << 20;
 
 /** What one set is to hold. */
 export type Destinations = ReadonlySet<EndpointKey>;

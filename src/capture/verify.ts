@@ -3,17 +3,15 @@ import { type ChainName, chains, type Family } from './names.ts';
 import type { FamilyPlan } from './rules.ts';
 
 /** Every way in which the kernel can differ from what was meant. */
-export const findingKinds = [
-  'chain-missing', // a chain of ours is gone
-  'chain-changed', // its rules are others
-  'jump-missing', // nobody leads to it
-  'jump-misplaced', // not first in its chain, or changed: another tool's rules come before
-  'jump-duplicated', // there more than once
-  'set-missing',
-  'set-changed', // members are missing, or there that we did not put
-  'leftover', // of ours, but not meant to be there
-] as const;
-export type FindingKind = (typeof findingKinds)[number];
+type FindingKind =
+  | 'chain-missing' // a chain of ours is gone
+  | 'chain-changed' // its rules are others
+  | 'jump-missing' // nobody leads to it
+  | 'jump-misplaced' // not first in its chain: another tool's rules come before
+  | 'jump-duplicated' // there more than once
+  | 'set-missing'
+  | 'set-changed' // members are missing, or there that we did not put
+  | 'leftover'; // of ours, but not meant to be there
 
 /** One difference. */
 export interface Finding {

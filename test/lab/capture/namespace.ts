@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import { type CommandRunner, plainRunner } from '../../../src/capture/command.ts';
 
 /** Runs a program and gives its output; a failure throws with what it said. */
-export function sh(program: string, ...args: string[]): string {
+function sh(program: string, ...args: string[]): string {
   return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
@@ -120,7 +120,7 @@ export class Agent {
 }
 
 /** User of applications in these tests. */
-export const APPLICATION_UID = 1500;
+const APPLICATION_UID = 1500;
 /** User of the daemon in these tests. */
 export const DAEMON_UID = 990;
 
