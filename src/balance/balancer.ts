@@ -7,7 +7,7 @@ import { buildPicker, type Candidate, type Locality, type Picker } from './picke
 const SWEEP_BATCH = 64;
 
 /** What a balancer is given. */
-export interface BalancerOptions {
+interface BalancerOptions {
   readonly locality: Locality;
   readonly ejection: EjectionSettings;
   /** Told of every change of an instance's health. */
@@ -29,7 +29,7 @@ export interface PickToken {
 }
 
 /** What is shown of an instance. */
-export interface InstanceView {
+interface InstanceView {
   readonly id: InstanceId;
   readonly state: HealthState;
   readonly failures: number;

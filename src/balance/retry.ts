@@ -1,7 +1,7 @@
 import type { ErrorCode, ErrorSource } from '../model/errors.ts';
 
 /** How an attempt to reach an instance ended. */
-export interface FailedAttempt {
+interface FailedAttempt {
   /** 1 for the first. */
   readonly attempt: number;
   readonly maxAttempts: number;

@@ -24,7 +24,7 @@ import { encodeGrants, grantsOid, MAX_GRANTED_NAMES } from './grants.ts';
 import { authorityId, nodeId, parseSpiffeId } from './spiffe.ts';
 
 /** Names of an authority's and of a node's files within their directories. */
-export const identityFiles = {
+const identityFiles = {
   authorityKey: 'ca.key',
   authority: 'ca.crt',
   certificate: 'node.crt',
@@ -41,7 +41,7 @@ const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
 
 /** What `initAuthority` is told. */
-export interface AuthorityOptions {
+interface AuthorityOptions {
   readonly trustDomain: string;
   /** Life of the authority's certificate. */
   readonly days: number;

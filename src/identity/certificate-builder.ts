@@ -15,7 +15,7 @@ export interface CertificateExtension {
 }
 
 /** What goes into a certificate. */
-export interface CertificateTemplate {
+interface CertificateTemplate {
   /** Content octets of a positive integer. */
   readonly serial: Uint8Array;
   /** DER names. */

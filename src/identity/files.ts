@@ -16,7 +16,7 @@ export interface FileOwner {
 }
 
 /** One file to be written. */
-export interface NewFile {
+interface NewFile {
   readonly path: string;
   readonly text: string;
   readonly mode: number;

@@ -18,7 +18,7 @@ export interface CredentialTexts {
 }
 
 /** Where the texts are kept; the `identity` section of the configuration. */
-export interface CredentialPaths {
+interface CredentialPaths {
   readonly authority: string;
   readonly certificate: string;
   readonly key: string;

@@ -3,7 +3,7 @@ import type { Instance, Service } from '../model/service.ts';
 import type { Claim, Snapshot } from '../model/snapshot.ts';
 
 /** Where a captured connection goes. */
-export type RouteDecision =
+type RouteDecision =
   /** Any instance of the service. A strict service is never reached without the mesh. */
   | { readonly kind: 'service'; readonly service: Service }
   /** This instance and no other. */
@@ -14,7 +14,7 @@ export type RouteDecision =
   | { readonly kind: 'refuse'; readonly reason: 'loop' | 'configuration' };
 
 /** What the agent itself listens on. */
-export interface OwnListeners {
+interface OwnListeners {
   /** True for every address of this host, loopback included. */
   isOwnAddress(ip: Ip): boolean;
   /** Ports of the agent's listeners. */

@@ -10,7 +10,7 @@ export interface Gateway {
 }
 
 /** Another zone and the ways to it. */
-export interface ZoneGateways {
+interface ZoneGateways {
   readonly zone: string;
   readonly gateways: readonly Gateway[];
 }
@@ -20,7 +20,7 @@ export interface ZoneGateways {
  * about what is behind it. `target-failed`: the gateway answered, but did not reach the service in the zone; says
  * nothing about other services behind the same gateway.
  */
-export type GatewayOutcome = 'reached' | 'gateway-failed' | 'target-failed';
+type GatewayOutcome = 'reached' | 'gateway-failed' | 'target-failed';
 
 /** A change of what is believed of a gateway, for log and metrics. */
 export interface GatewayTransition {
@@ -31,7 +31,7 @@ export interface GatewayTransition {
 }
 
 /** Pauses after a failure, in milliseconds; doubled with each failure in a row. */
-export interface GatewayBackoff {
+interface GatewayBackoff {
   readonly base: number;
   readonly max: number;
 }

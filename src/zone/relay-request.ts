@@ -3,7 +3,7 @@ import type { PeerIdentity } from '../model/peer.ts';
 import type { MeshNode, NodeName } from '../model/service.ts';
 
 /** A session that a peer asks a zone-agent to carry towards a node. */
-export interface RelayTarget {
+interface RelayTarget {
   readonly zone: string;
   readonly node: NodeName;
   /** Zone-agents that it passed already, in order. */
@@ -11,7 +11,7 @@ export interface RelayTarget {
 }
 
 /** What becomes of it. */
-export type RelayVerdict =
+type RelayVerdict =
   /** The node stands in this zone: plain TCP to its tunnel listener (the session inside is encrypted end to end). */
   | { readonly kind: 'deliver'; readonly node: MeshNode }
   /** On through a gateway of that zone, none of those in `via`. */
@@ -19,7 +19,7 @@ export type RelayVerdict =
   | { readonly kind: 'refuse'; readonly code: ErrorCode; readonly detail: string };
 
 /** What a zone-agent knows. */
-export interface RelayContext {
+interface RelayContext {
   /** Its own name and zone. */
   readonly node: NodeName;
   readonly zone: string;
