@@ -27,3 +27,29 @@ install_modules() {
   (cd "$root" && npm ci --include=dev --include=optional --no-audit --no-fund --loglevel=error)
   printf '%s\n' "$wanted" >"$stamp"
 }
+
+# Prints the comment at the head of the running script, and ends it.
+usage() {
+  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"
+  exit 2
+}
+
+# Runs a command and says so; with $dry_run = yes it only says so.
+act() {
+  printf '+ %s\n' "$*"
+  [ "${dry_run:-no}" = yes ] || "$@"
+}
+
+# Writes standard input to a file, with a mode, in place by renaming.
+write() {
+  local file=$1 mode=$2
+  printf '+ write %s\n' "$file"
+  if [ "${dry_run:-no}" = yes ]; then
+    cat >/dev/null
+    return 0
+  fi
+  mkdir -p "$(dirname "$file")"
+  cat >"$file.new"
+  chmod "$mode" "$file.new"
+  mv -f "$file.new" "$file"
+}

@@ -354,8 +354,13 @@ class Demo {
   }
 }
 
+// Whoever stops reading must not keep the hosts from being removed.
+process.stdout.on('error', () => {});
 const began = performance.now();
 const topology = await Topology.create('mndemo', twoZones);
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => void topology.stop().finally(() => process.exit(1)));
+}
 try {
   await new Demo(topology).run();
 } finally {
