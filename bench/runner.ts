@@ -1,7 +1,7 @@
 import type { Sample } from './measure/sample.ts';
 import type { Bench, Scenario } from './scenarios/scenario.ts';
 import { createSite, type Site, waitForRoute } from './site.ts';
-import type { RunningSubject, Subject } from './subjects/subject.ts';
+import type { Subject } from './subjects/subject.ts';
 
 /** Connections and seconds of the run that makes a subject warm (compiled, buffers grown) before it counts. */
 const WARM_UP = { connections: 32, seconds: 1 } as const;
@@ -15,7 +15,22 @@ export interface Series {
 }
 
 /** What the runner reports while it works. */
-export type Progress = (line: string) => void;
+type Progress = (line: string) => void;
+
+/** How much is measured. */
+interface Effort {
+  readonly rounds: number;
+  /** Length of one measurement. */
+  readonly seconds: number;
+}
+
+/** One measurement of the plan. */
+interface Turn {
+  readonly round: number;
+  readonly connections: number;
+  /** Position of the subject. */
+  readonly index: number;
+}
 
 /**
  * Measures one scenario for all subjects, interleaved: in every round each subject has its turn at each number of
@@ -24,56 +39,87 @@ export type Progress = (line: string) => void;
 export async function runScenario(
   scenario: Scenario,
   all: readonly Subject[],
-  options: { readonly rounds: number; readonly seconds: number },
+  effort: Effort,
   progress: Progress,
 ): Promise<Series[]> {
   const subjects = all.filter(
     ({ roles, scenarios }) => roles.includes(scenario.role) && (scenarios?.includes(scenario.name) ?? true),
   );
-  const site = await createSite(subjects.length);
+  const plan = turns(scenario, subjects.length, effort.rounds);
   const samples = new Map<string, Sample[]>();
-  const running = new Map<string, RunningSubject>();
-  try {
-    if (scenario.lives === 'rounds') {
-      for (const [index, subject] of subjects.entries()) {
-        const bench = await start(site, scenario, subject, index);
-        running.set(subject.name, bench.subject);
-        await guarded(bench, subject, () => scenario.measure(bench, WARM_UP.connections, WARM_UP.seconds));
-      }
-    }
-    for (let round = 0; round < options.rounds; round++) {
-      for (const connections of scenario.connections) {
-        for (const index of turned(subjects.length, round)) {
-          const subject = subjects[index]!;
-          const kept = running.get(subject.name);
-          const bench =
-            kept === undefined
-              ? await start(site, scenario, subject, index)
-              : { site, backend: site.backends[index]!, subject: kept };
-          const sample = await guarded(bench, subject, () =>
-            scenario.measure(bench, connections, options.seconds),
-          );
-          if (kept === undefined) await bench.subject.stop();
-          const key = `${subject.name} ${connections}`;
-          samples.set(key, [...(samples.get(key) ?? []), sample]);
-          progress(
-            `${scenario.name}: round ${round + 1} of ${options.rounds}, ${subject.name}, ${connections}`,
-          );
-        }
-      }
-    }
-    await Promise.all([...running.values()].map((each) => each.stop()));
-  } finally {
-    await site.close();
-  }
+  const note = ({ round, connections, index }: Turn, sample: Sample): void => {
+    const key = `${index} ${connections}`;
+    samples.set(key, [...(samples.get(key) ?? []), sample]);
+    progress(`${scenario.name}: round ${round + 1}, ${subjects[index]!.name}, ${connections} connections`);
+  };
+  const measureAll = scenario.lives === 'rounds' ? measureTogether : measureFresh;
+  await measureAll(scenario, subjects, plan, effort.seconds, note);
   return scenario.connections.flatMap((connections) =>
-    subjects.map((subject) => ({
+    subjects.map((subject, index) => ({
       scenario,
       subject: subject.name,
       connections,
-      samples: samples.get(`${subject.name} ${connections}`) ?? [],
+      samples: samples.get(`${index} ${connections}`) ?? [],
     })),
   );
+}
+
+function turns(scenario: Scenario, subjects: number, rounds: number): Turn[] {
+  const plan: Turn[] = [];
+  for (let round = 0; round < rounds; round++) {
+    for (const connections of scenario.connections) {
+      for (let at = 0; at < subjects; at++) plan.push({ round, connections, index: (at + round) % subjects });
+    }
+  }
+  return plan;
+}
+
+/** All subjects stand on one site, are used a little, and then take their turns. */
+async function measureTogether(
+  scenario: Scenario,
+  subjects: readonly Subject[],
+  plan: readonly Turn[],
+  seconds: number,
+  note: (turn: Turn, sample: Sample) => void,
+): Promise<void> {
+  const site = await createSite(subjects.length);
+  try {
+    const benches: Bench[] = [];
+    for (const [index, subject] of subjects.entries()) {
+      const bench = await start(site, scenario, subject, index);
+      benches.push(bench);
+      await guarded(bench, subject, () => scenario.measure(bench, WARM_UP.connections, WARM_UP.seconds));
+    }
+    for (const turn of plan) {
+      const bench = benches[turn.index]!;
+      const work = () => scenario.measure(bench, turn.connections, seconds);
+      note(turn, await guarded(bench, subjects[turn.index]!, work));
+    }
+    await Promise.all(benches.map((bench) => bench.subject.stop()));
+  } finally {
+    await site.close();
+  }
+}
+
+/** Every turn has a site and a subject of its own. */
+async function measureFresh(
+  scenario: Scenario,
+  subjects: readonly Subject[],
+  plan: readonly Turn[],
+  seconds: number,
+  note: (turn: Turn, sample: Sample) => void,
+): Promise<void> {
+  for (const turn of plan) {
+    const subject = subjects[turn.index]!;
+    const site = await createSite(1);
+    try {
+      const bench = await start(site, scenario, subject, 0);
+      note(turn, await guarded(bench, subject, () => scenario.measure(bench, turn.connections, seconds)));
+      await bench.subject.stop();
+    } finally {
+      await site.close();
+    }
+  }
 }
 
 /** Starts a subject and waits until its backend is reached through it. */
@@ -94,9 +140,4 @@ async function guarded<T>(bench: Bench, subject: Subject, work: () => Promise<T>
     const detail = printed === '' ? '' : `\nIts output ends with:\n${printed}`;
     throw new Error(`${subject.name}: ${error instanceof Error ? error.message : String(error)}${detail}`);
   }
-}
-
-/** 0 … count−1, beginning at another place in each round. */
-function turned(count: number, round: number): number[] {
-  return Array.from({ length: count }, (_, index) => (index + round) % count);
 }

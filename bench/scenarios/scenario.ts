@@ -21,7 +21,7 @@ export interface Scenario {
   readonly reference: string;
   /**
    * `rounds`: every subject stays up and is measured in every round, in turn. `fresh`: each measurement gets a subject
-   * that was just started, as memory depends on what a process did before.
+   * that was just started, on a site of its own, as memory depends on what a process did before.
    */
   readonly lives: 'rounds' | 'fresh';
   measure(bench: Bench, connections: number, seconds: number): Promise<Sample>;
