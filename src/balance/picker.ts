@@ -99,30 +99,40 @@ class RoundRobin implements Picker {
 
 /**
  * Smooth weighted round robin as in nginx (ngx_http_upstream_get_peer): everyone gains its weight, the richest is
- * picked and pays the sum. Spreads a heavy instance's turns evenly; linear, about 1 µs for 1,000 instances.
+ * picked and pays the sum. Spreads a heavy instance's turns evenly; linear, about 2 µs for 1,000 instances.
  */
 class WeightedRoundRobin implements Picker {
   readonly #instances: readonly Instance[];
+  readonly #weights: Float64Array;
   readonly #credit: Float64Array;
 
   constructor(instances: readonly Instance[], random: () => number) {
     this.#instances = instances;
-    this.#credit = Float64Array.from(instances, ({ weight }) => random() * weight);
+    this.#weights = Float64Array.from(instances, ({ weight }) => weight);
+    this.#credit = this.#weights.map((weight) => random() * weight);
   }
 
   pick(exclude: ReadonlySet<Instance>): Instance | undefined {
     const credit = this.#credit;
+    const weights = this.#weights;
+    const everyone = exclude.size === 0;
     let best = -1;
+    let most = Number.NEGATIVE_INFINITY;
     let sum = 0;
     for (let i = 0; i < credit.length; i++) {
-      const instance = this.#instances[i]!;
-      if (excluded(instance, exclude)) continue; // keeps its credit: it neither gains nor pays
-      credit[i]! += instance.weight;
-      sum += instance.weight;
-      if (best < 0 || credit[i]! > credit[best]!) best = i;
+      // Who is excluded keeps its credit: it neither gains nor pays.
+      if (!everyone && excluded(this.#instances[i]!, exclude)) continue;
+      const weight = weights[i]!;
+      const now = credit[i]! + weight;
+      credit[i] = now;
+      sum += weight;
+      if (now > most) {
+        most = now;
+        best = i;
+      }
     }
     if (best < 0) return undefined;
-    credit[best]! -= sum;
+    credit[best] = most - sum;
     return this.#instances[best];
   }
 }
