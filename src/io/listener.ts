@@ -173,7 +173,8 @@ export class TcpListener implements PollTarget {
     if (this.#starved !== undefined) return;
     this.#starved = setTimeout(() => {
       this.#starved = undefined;
-      if (!this.#closed) this.#updateInterest();
+      if (this.#reserve < 0) this.#reserve = this.#takeReserve();
+      this.#updateInterest();
     }, STARVED_PAUSE_MS);
     this.#updateInterest();
   }

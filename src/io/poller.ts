@@ -61,7 +61,8 @@ export class Poller {
   /** Events dropped because their registration was over. */
   staleEvents = 0;
 
-  readonly #epoll: number;
+  /** -1 once closed: the number may be somebody else's then. */
+  #epoll: number;
   readonly #layout = epollEventLayout(process.arch);
   readonly #events: Uint8Array;
   readonly #eventsView: DataView;
@@ -150,6 +151,7 @@ export class Poller {
     });
     libc.uvClose(this.#handle, closeCallback);
     libc.close(this.#epoll);
+    this.#epoll = -1;
   }
 
   #control(operation: number, fd: number, interest: number): number {
@@ -187,7 +189,6 @@ export class Poller {
       rethrowFromLoop(error);
     }
     this.#inBatch = false;
-    // Tasks that were added by tasks of the last batch but one are never left behind: #runTasks empties the list.
   }
 
   #dispatch(offset: number): void {

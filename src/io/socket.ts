@@ -201,7 +201,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
     this.#paused = false;
     if (!this.#readable || this.#reading || this.#state !== 'open') return;
     this.#resumeTask ??= () => {
-      if (this.#state === 'open' && !this.#paused && this.#readable) this.#read();
+      if (this.#state === 'open' && !this.#paused && this.#readable) this.#readInTask();
     };
     this.#poller.afterBatch(this.#resumeTask);
   }
@@ -367,9 +367,19 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
       if (this.#state !== 'open') return;
       this.#readable = true;
       this.#readToTheEnd = true;
-      if (!this.#paused) this.#read();
+      if (!this.#paused) this.#readInTask();
       if (this.#state === 'open') this.#fail('send', errno);
     });
+  }
+
+  /** Reads outside of `ready`: what the owner throws costs the connection here as well. */
+  #readInTask(): void {
+    try {
+      this.#read();
+    } catch (error) {
+      this.failed(error);
+      throw error;
+    }
   }
 
   #fail(call: string, errno: number): void {

@@ -135,8 +135,20 @@ function pour(from: Recorder, bytes: Uint8Array, chunk: number, finished: () => 
   more();
 }
 
+/** A channel that is not open yet: its opening cannot have been noticed before the caller's turn is over. */
+export interface OpeningPair {
+  readonly a: Channel;
+  readonly b: Promise<Channel>;
+  done(): Promise<void>;
+}
+
 /** The one suite that every implementation of {@link Channel} passes. */
-export function channelConformance(name: string, makePair: () => Promise<ChannelPair>): void {
+export function channelConformance(
+  name: string,
+  makePair: () => Promise<ChannelPair>,
+  startPair?: () => OpeningPair,
+): void {
+  if (startPair !== undefined) openingConformance(name, startPair);
   describe(`${name} is a Channel`, () => {
     let pair: ChannelPair;
     let a: Recorder;
@@ -438,6 +450,61 @@ export function channelConformance(name: string, makePair: () => Promise<Channel
       a.end_();
       await until('end', () => b.ended);
       expect(b.received).toBe(0);
+    });
+  });
+}
+
+function openingConformance(name: string, startPair: () => OpeningPair): void {
+  describe(`${name} before it is open`, () => {
+    test('keeps what is written, and the end behind it', async () => {
+      const pair = startPair();
+      const a = new Recorder(pair.a);
+      const bytes = patternBytes(5000, 30);
+      a.channel.resume();
+      for (let at = 0; at < bytes.length; at += 500) a.write(bytes.subarray(at, at + 500));
+      expect(a.channel.pendingBytes).toBe(bytes.length);
+      a.end_();
+      a.write(bytes);
+      expect(a.calls).toEqual([]);
+      const b = new Recorder(await pair.b);
+      b.channel.resume();
+      await until('end', () => b.ended);
+      expect(Buffer.compare(b.bytes(), bytes)).toBe(0);
+      b.end_();
+      await until('both closed', () => a.closed && b.closed);
+      expect([a.reason, b.reason]).toEqual(['done', 'done']);
+      expect(a.calls[0]).toBe('open');
+      expect(a.calls.filter((call) => call === 'open')).toHaveLength(1);
+      expect([...a.violations, ...b.violations]).toEqual([]);
+      await pair.done();
+    });
+
+    test('drains what was written, after it has told that it is open', async () => {
+      const pair = startPair();
+      const a = new Recorder(pair.a);
+      a.channel.resume();
+      expect(a.write(patternBytes(100, 31))).toBe(false);
+      const b = new Recorder(await pair.b);
+      b.channel.resume();
+      await until('drain', () => a.drains === 1);
+      expect(a.calls).toEqual(['open', 'drain']);
+      a.reset();
+      await until('both closed', () => a.closed && b.closed);
+      await pair.done();
+    });
+
+    test('a reset is told by close, and nothing counts as delivered', async () => {
+      const pair = startPair();
+      const a = new Recorder(pair.a);
+      a.channel.resume();
+      a.write(patternBytes(100, 32));
+      a.reset();
+      expect(a.closed).toBe(false);
+      await until('closed', () => a.closed);
+      expect(a.closes[0]).toMatchObject({ reason: 'local', delivered: false });
+      await settle();
+      expect(a.calls).toEqual(['close']);
+      await pair.done();
     });
   });
 }
