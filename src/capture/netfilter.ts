@@ -12,7 +12,7 @@ const LOCK_WAIT_S = 5;
 /** Bound on one run of a program; above the lock's wait, so that its own message is seen first. */
 const RUN_TIMEOUT_MS = 10_000;
 /** Bound on filling a set of a million members. */
-const SET_TIMEOUT_MS = 30_000;
+const SET_TIMEOUT_MS = 60_000;
 
 /** Times that a change is tried when another tool changes the table between our reading and our writing. */
 const RESTORE_ATTEMPTS = 3;
