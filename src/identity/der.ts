@@ -1,7 +1,7 @@
 /*
  * The little of DER (ITU-T X.690) that a certificate needs: a reader that trusts nothing, and a writer. The reader
  * never recurses, never copies and never reads past the element it was given, so hostile input costs what its
- * length costs and no more. Workers use it instead of a full ASN.1 library, whose decorators cost them 15 MB each.
+ * length costs and no more. A full ASN.1 library in every worker would be more to load and more to attack.
  */
 
 /** Identifier octets of the elements that certificates use. */
