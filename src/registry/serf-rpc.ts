@@ -34,6 +34,8 @@ export class SerfCodec {
   readonly #expected = new Map<number, AnswerShape>();
   /** Streams that were confirmed: from now on each of their headers has a body. */
   readonly #streaming = new Set<number>();
+  /** Requests that were refused: an owner gives up at the first, so there are few. */
+  readonly #failed = new Set<number>();
   #header: { readonly seq: number; readonly error: string } | undefined;
   #seq = 0;
 
@@ -64,11 +66,14 @@ export class SerfCodec {
       const error = value.get('Error');
       if (typeof seq !== 'number' || !(error instanceof Uint8Array))
         throw broken('a header lacks Seq or Error');
+      // An agent that refuses a request for want of a key reads its body as one more request, and answers that too.
+      if (this.#failed.has(seq)) continue;
       const shape = this.#expected.get(seq);
       if (shape === undefined) throw broken(`an answer to ${seq}, which was not asked`);
       const header = { seq, error: textOf(error) };
       const failed = header.error !== '';
       const hasBody = !failed && (shape === 'body' || this.#streaming.has(seq));
+      if (failed) this.#failed.add(seq);
       if (shape === 'stream' && !failed) this.#streaming.add(seq);
       else this.#expected.delete(seq);
       if (hasBody) this.#header = header;
@@ -107,6 +112,7 @@ function readMember(entry: ReadonlyMap<string, MsgValue>): SerfMember | undefine
   const name = textField(entry, 'Name');
   const status = textField(entry, 'Status');
   const address = entry.get('Addr');
+  // Go encodes an empty map as nil.
   const given = entry.get('Tags') ?? new Map<string, MsgValue>();
   const ip = address instanceof Uint8Array ? readIp(address) : undefined;
   if (name === undefined || status === undefined || ip === undefined || !(given instanceof Map))
