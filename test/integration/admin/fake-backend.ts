@@ -1,0 +1,137 @@
+import type {
+  AdminBackend,
+  ConnectionsAnswer,
+  DrainAnswer,
+  ReadyAnswer,
+  RegistriesAnswer,
+  ReloadAnswer,
+  ResolveAnswer,
+  ResolveQuestion,
+  RulesAnswer,
+  ServicesAnswer,
+  StatusAnswer,
+  TunnelsAnswer,
+} from '../../../src/admin/api.ts';
+import { parseIp } from '../../../src/model/address.ts';
+import type { InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
+
+const orders: Service = {
+  name: 'orders' as ServiceName,
+  protocol: 'tcp',
+  mode: 'permissive',
+  interchangeable: false,
+  balance: 'round-robin',
+  hosts: [],
+  addresses: [],
+  instances: [
+    {
+      id: '10.0.0.1:80' as InstanceId,
+      address: { ip: parseIp('10.0.0.1')!, port: 80 },
+      node: 'web1' as NodeName,
+      zone: 'dc1',
+      labels: {},
+      weight: 100,
+      draining: false,
+    },
+  ],
+};
+
+/** An agent that is not ready, with one of each thing; it notes what it is asked. */
+export class FakeBackend implements AdminBackend {
+  readonly asked: unknown[] = [];
+  failure: Error | undefined;
+  isReady = false;
+
+  ready(): ReadyAnswer {
+    if (this.isReady) return { ready: true, blockers: [] };
+    return { ready: false, blockers: [{ name: 'catalogue', reason: 'no registry has answered' }] };
+  }
+
+  status(): StatusAnswer {
+    return {
+      ...this.ready(),
+      version: '1.2.3',
+      pid: 42,
+      role: 'node',
+      node: 'web1',
+      zone: 'dc1',
+      startedAt: Date.now() - 65_000,
+      draining: false,
+      snapshot: { version: 7, services: 1, instances: 1 },
+      workers: [{ name: 'worker-0', pid: 43, state: 'serving', snapshotVersion: 7, restarts: 0 }],
+      certificateExpiresAt: Date.now() + 86_400_000,
+    };
+  }
+
+  services(): ServicesAnswer {
+    const service = { name: 'orders', protocol: 'tcp', mode: 'permissive', instances: 1, draining: 0 };
+    return { services: [service], total: 5 };
+  }
+
+  resolve(question: ResolveQuestion): ResolveAnswer {
+    this.asked.push(question);
+    const known = 'address' in question || question.name === 'orders';
+    return known
+      ? { verdict: 'service', reason: 'any instance of orders', services: [orders] }
+      : { verdict: 'unknown', reason: 'no registry knows it', services: [] };
+  }
+
+  connections(limit: number): ConnectionsAnswer {
+    this.asked.push(limit);
+    const connection = {
+      id: 'worker-0-1',
+      worker: 'worker-0',
+      direction: 'outbound',
+      startedAt: Date.now() - 5_000,
+      caller: '10.0.0.9:40000',
+      destination: '10.0.0.1:80',
+      service: 'orders',
+      path: 'tunnel',
+      bytesSent: 1536,
+      bytesReceived: 0,
+    } as const;
+    return { connections: [connection], total: 1 };
+  }
+
+  tunnels(): TunnelsAnswer {
+    const tunnel = {
+      peer: 'web2',
+      worker: 'worker-0',
+      direction: 'dialled',
+      state: 'open',
+      address: '10.0.0.2:15008',
+      streams: 3,
+      roundTripMs: 0.25,
+      since: Date.now() - 7_000,
+    } as const;
+    return { tunnels: [tunnel], total: 1 };
+  }
+
+  registries(): RegistriesAnswer {
+    return {
+      registries: [{ source: 'file:/x', state: 'synced', ageMs: 1500, services: 1, instances: 1 }],
+    };
+  }
+
+  rules(): RulesAnswer {
+    return {
+      state: 'applied',
+      mode: 'services',
+      backend: 'nft',
+      destinations: { ipv4: 1, ipv6: 0 },
+      allowEntries: 2,
+      allowListProblems: ['/etc/mesh-node/allow-list:3:1: found "x", expected an address'],
+      reasserted: 0,
+    };
+  }
+
+  reload(): ReloadAnswer {
+    if (this.failure !== undefined) throw this.failure;
+    return { changed: ['telemetry'], needRestart: ['daemon'] };
+  }
+
+  drain(service: string | undefined): DrainAnswer {
+    this.asked.push(service);
+    return { draining: service ?? 'web1', connections: 3 };
+  }
+}
