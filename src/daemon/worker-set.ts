@@ -28,6 +28,7 @@ export class WorkerSet {
   readonly #options: WorkerSetOptions;
   readonly #workers = new Map<number, WorkerProcess>();
   readonly #failures = new Map<number, number>();
+  readonly #restarts = new Map<number, number>();
   readonly #pending = new Set<NodeJS.Timeout>();
   readonly #heartbeat: NodeJS.Timeout;
   #draining = false;
@@ -54,6 +55,11 @@ export class WorkerSet {
 
   get size(): number {
     return this.#options.size;
+  }
+
+  /** How often this worker was replaced. */
+  restarts(index: number): number {
+    return this.#restarts.get(index) ?? 0;
   }
 
   publish(delta: SnapshotDelta): void {
@@ -108,6 +114,7 @@ export class WorkerSet {
       if (this.#workers.size === 0) this.#onEmpty?.();
       return;
     }
+    this.#restarts.set(worker.index, this.restarts(worker.index) + 1);
     const young = Date.now() - worker.startedAt < GREW_UP_MS;
     const failures = young ? (this.#failures.get(worker.index) ?? 0) + 1 : 0;
     this.#failures.set(worker.index, failures);

@@ -52,6 +52,11 @@ export const metrics = {
     ['direction', 'service', 'path', 'reason'],
   ),
   connectionsActive: gauge('connections_active', 'Connections that are open now.', ['direction']),
+  connectionsOverLimit: counter(
+    'connections_over_limit',
+    'Intercepted connections reset because limits.connections was reached.',
+    [],
+  ),
   connectionBytes: counter(
     'connection_bytes',
     'Bytes carried: sent is from caller to service, received the other way.',

@@ -1,0 +1,256 @@
+import type {
+  AdminBackend,
+  ConnectionsAnswer,
+  DrainAnswer,
+  LiveConnection,
+  ReadyAnswer,
+  RegistriesAnswer,
+  ReloadAnswer,
+  ResolveAnswer,
+  ResolveQuestion,
+  RulesAnswer,
+  ServicesAnswer,
+  StatusAnswer,
+  TunnelStatus,
+  TunnelsAnswer,
+} from '../admin/api.ts';
+import type { Config } from '../config/schema.ts';
+import { type OriginalDestination, parseEndpoint } from '../model/address.ts';
+import { MeshError } from '../model/errors.ts';
+import { type NodeName, parseServiceName } from '../model/service.ts';
+import type { LiveConnection as WorkerConnection } from '../proxy/connections.ts';
+import { lookup } from '../route/lookup.ts';
+import type { InterceptionDriver } from './interception-driver.ts';
+import type { Knowledge } from './knowledge.ts';
+import { OwnListenerSet } from './own-listeners.ts';
+import type { Readiness } from './readiness.ts';
+import type { TunnelView } from './tunnels.ts';
+import type { WorkerSet } from './worker-set.ts';
+
+/** The parts of the supervisor that the admin API shows and moves. */
+export interface AdminView {
+  readonly version: string;
+  readonly role: 'node' | 'zone-agent';
+  readonly node: NodeName;
+  readonly startedAt: number;
+  readonly config: Config;
+  readonly readiness: Readiness;
+  readonly knowledge: Knowledge;
+  readonly workers: WorkerSet;
+  readonly interception: InterceptionDriver;
+  readonly certificateExpiresAt: number | undefined;
+  reload(): Promise<ReloadAnswer>;
+  /** Begins to end; resolves when no new connection is taken. */
+  drain(): Promise<void>;
+}
+
+/** Answers the admin API from the supervisor's parts; lists are gathered from the workers. */
+export class SupervisorAdmin implements AdminBackend {
+  readonly #view: AdminView;
+
+  constructor(view: AdminView) {
+    this.#view = view;
+  }
+
+  ready(): ReadyAnswer {
+    const { ready, list } = this.#view.readiness;
+    return { ready, blockers: list };
+  }
+
+  status(): StatusAnswer {
+    const { version, role, node, startedAt, config, knowledge, workers, certificateExpiresAt } = this.#view;
+    const { version: snapshotVersion, services, registries } = knowledge.catalogue.status;
+    return {
+      ...this.ready(),
+      version,
+      pid: process.pid,
+      role,
+      node,
+      zone: config.node.zone,
+      startedAt,
+      draining: this.#view.readiness.list.some(({ name }) => name === 'draining'),
+      snapshot: {
+        version: snapshotVersion,
+        services,
+        instances: registries.reduce((sum, { instances }) => sum + instances, 0),
+      },
+      workers: Array.from(workers, ({ index, pid, state, acknowledged }) => ({
+        name: `worker-${index}`,
+        pid,
+        state,
+        snapshotVersion: acknowledged,
+        restarts: workers.restarts(index),
+      })),
+      ...(certificateExpiresAt === undefined ? {} : { certificateExpiresAt }),
+    };
+  }
+
+  services(limit: number): ServicesAnswer {
+    const { catalogue } = this.#view.knowledge;
+    const services: ServicesAnswer['services'][number][] = [];
+    for (const { name, protocol, mode, instances } of catalogue.snapshot.services.values()) {
+      if (services.length === limit) break;
+      const source = catalogue.provenance(name)?.source;
+      services.push({
+        name,
+        protocol,
+        mode,
+        instances: instances.length,
+        draining: instances.filter(({ draining }) => draining).length,
+        ...(source === undefined ? {} : { source }),
+      });
+    }
+    return { services, total: catalogue.snapshot.services.size };
+  }
+
+  async resolve(question: ResolveQuestion): Promise<ResolveAnswer> {
+    return 'name' in question ? this.#resolveName(question.name) : this.#resolveAddress(question.address);
+  }
+
+  async #resolveName(text: string): Promise<ResolveAnswer> {
+    const { knowledge } = this.#view;
+    const name = parseServiceName(text);
+    if (name === undefined) throw new MeshError('configuration', 'caller', `${text} is not a service name`);
+    const { snapshot } = knowledge.catalogue;
+    const service = snapshot.services.get(name);
+    if (service !== undefined) {
+      const from = knowledge.catalogue.provenance(name);
+      const age =
+        from === undefined ? '' : `, confirmed ${Math.round((Date.now() - from.confirmedAt) / 1000)} s ago`;
+      return {
+        verdict: 'service',
+        reason: `${from?.source ?? 'catalogue'} says so (${from?.origin ?? 'live'}${age})`,
+        services: [service],
+      };
+    }
+    const byHost = Array.from(snapshot.services.values()).filter(({ hosts }) => hosts.includes(text));
+    if (byHost.length > 0)
+      return { verdict: 'service', reason: `declared as a host of it`, services: byHost };
+    const { value, tier, age } = await knowledge.ask({ kind: 'service', name });
+    if (value === undefined) return { verdict: 'unknown', reason: 'no registry knows it', services: [] };
+    return {
+      verdict: 'service',
+      reason: `answered by ${tier}, ${Math.round(age / 1000)} s old`,
+      services: [value],
+    };
+  }
+
+  #resolveAddress(text: string): ResolveAnswer {
+    const { knowledge, config } = this.#view;
+    const endpoint = parseEndpoint(text);
+    if (endpoint === undefined) throw new MeshError('configuration', 'caller', `${text} is not ADDRESS:PORT`);
+    const own = new OwnListenerSet([config.capture.port, config.tunnel.port]);
+    const decision = lookup(knowledge.catalogue.snapshot, endpoint as OriginalDestination, own);
+    switch (decision.kind) {
+      case 'service':
+        return { verdict: 'service', reason: 'the address means the service', services: [decision.service] };
+      case 'instance': {
+        const { service, instance } = decision;
+        return {
+          verdict: 'instance',
+          reason: `the address of instance ${instance.id}`,
+          services: [{ ...service, instances: [instance] }],
+        };
+      }
+      case 'passthrough':
+        return {
+          verdict: 'passthrough',
+          reason:
+            decision.why === 'unknown' ? 'nobody knows the address' : 'several services share the address',
+          services: [],
+        };
+      case 'refuse':
+        return { verdict: 'unknown', reason: `refused: ${decision.reason}`, services: [] };
+    }
+  }
+
+  async connections(limit: number): Promise<ConnectionsAnswer> {
+    const gathered = await this.#gather<WorkerConnection>('connections', limit);
+    const connections = gathered.map(
+      ({ worker, item }): LiveConnection => ({
+        id: item.id,
+        worker,
+        direction: item.direction,
+        startedAt: item.startedAt,
+        caller: item.callerService ?? `${item.callerNode ?? '-'} ${item.callerAddress}`,
+        destination: item.destination,
+        ...(item.service === undefined ? {} : { service: item.service }),
+        ...(item.instance === undefined ? {} : { instance: item.instance }),
+        path: item.path,
+        bytesSent: item.bytesSent,
+        bytesReceived: item.bytesReceived,
+      }),
+    );
+    return { connections: connections.slice(0, limit), total: connections.length };
+  }
+
+  async tunnels(limit: number): Promise<TunnelsAnswer> {
+    const gathered = await this.#gather<TunnelView>('tunnels', limit);
+    const tunnels = gathered.map(({ worker, item }): TunnelStatus => {
+      const { roundTripMs, ...rest } = item;
+      return { ...rest, worker, ...(roundTripMs === undefined ? {} : { roundTripMs }) };
+    });
+    return { tunnels: tunnels.slice(0, limit), total: tunnels.length };
+  }
+
+  registries(): RegistriesAnswer {
+    const { registries } = this.#view.knowledge.catalogue.status;
+    return {
+      registries: registries.map(({ name, state, confirmedAt, services, instances, lastError }) => ({
+        source: name,
+        state,
+        ...(confirmedAt === undefined ? {} : { ageMs: Date.now() - confirmedAt }),
+        services,
+        instances,
+        ...(lastError === undefined ? {} : { lastError }),
+      })),
+    };
+  }
+
+  rules(): RulesAnswer {
+    const { state, mode, backend, destinations, allowEntries, allowListProblems, reasserted, lastError } =
+      this.#view.interception.status;
+    return {
+      state,
+      mode,
+      destinations,
+      allowEntries,
+      allowListProblems,
+      reasserted,
+      ...(backend === undefined ? {} : { backend: backend.version }),
+      ...(lastError === undefined ? {} : { lastError }),
+    };
+  }
+
+  reload(): Promise<ReloadAnswer> {
+    return this.#view.reload();
+  }
+
+  async drain(service: string | undefined): Promise<DrainAnswer> {
+    if (service !== undefined) {
+      throw new MeshError(
+        'configuration',
+        'caller',
+        'only the whole agent can be drained; drain a service in its registry',
+      );
+    }
+    const { total } = await this.connections(10_000);
+    await this.#view.drain();
+    return { draining: 'agent', connections: total };
+  }
+
+  async #gather<T>(list: 'connections' | 'tunnels', limit: number): Promise<{ worker: string; item: T }[]> {
+    const answers = await Promise.allSettled(
+      Array.from(this.#view.workers, async (worker) => ({
+        worker: `worker-${worker.index}`,
+        items: (await worker.list(list, limit)) as readonly T[],
+      })),
+    );
+    // A worker that does not answer is being replaced; the others' lists are worth showing all the same.
+    return answers.flatMap((answer) =>
+      answer.status === 'rejected'
+        ? []
+        : answer.value.items.map((item) => ({ worker: answer.value.worker, item })),
+    );
+  }
+}

@@ -1,0 +1,254 @@
+import { Balancer } from '../balance/balancer.ts';
+import { TcpListener } from '../io/listener.ts';
+import { interceptionOf } from '../io/original-destination.ts';
+import { Poller } from '../io/poller.ts';
+import { TcpChannel } from '../io/socket.ts';
+import { type ClientAddress, type Endpoint, parseEndpoint } from '../model/address.ts';
+import type { NodeName, ServiceName } from '../model/service.ts';
+import { emptySnapshot, type Snapshot } from '../model/snapshot.ts';
+import { Connections } from '../proxy/connections.ts';
+import { Inbound } from '../proxy/inbound.ts';
+import { Outbound } from '../proxy/outbound.ts';
+import { Paths } from '../proxy/paths.ts';
+import { ZoneRelay } from '../proxy/zone-relay.ts';
+import { lookup } from '../route/lookup.ts';
+import { AccessLog } from '../telemetry/access-log.ts';
+import type { Log } from '../telemetry/log.ts';
+import { Gateways } from '../zone/gateways.ts';
+import { judgeRelay } from '../zone/relay-request.ts';
+import type { WorkerList, WorkerSettings } from './control.ts';
+import type { Listener } from './listeners.ts';
+import { OwnListenerSet } from './own-listeners.ts';
+import { Tunnels } from './tunnels.ts';
+import type { DataPlane } from './worker.ts';
+import { WorkerMetrics } from './worker-metrics.ts';
+
+/** What a worker is born with. */
+export interface DataPlaneOptions {
+  readonly listeners: readonly Listener[];
+  /** Drawn once for each start of the agent. */
+  readonly epoch: bigint;
+  readonly log: Log;
+}
+
+/** The composition root of a worker: everything that carries bytes, wired together. */
+export class NodeDataPlane implements DataPlane {
+  readonly #options: DataPlaneOptions;
+  readonly #poller = new Poller();
+  readonly #metrics: WorkerMetrics;
+  readonly #accessLog: AccessLog;
+  readonly #connections: Connections;
+  readonly #balancer: Balancer;
+  readonly #gateways: Gateways;
+  readonly #outbound: Outbound;
+  readonly #tunnels: Tunnels;
+  readonly #captures: TcpListener[] = [];
+  readonly #sweep: NodeJS.Timeout;
+  #settings: WorkerSettings;
+  #snapshot: Snapshot = emptySnapshot;
+
+  constructor(settings: WorkerSettings, options: DataPlaneOptions) {
+    this.#settings = settings;
+    this.#options = options;
+    const { config, node } = settings;
+    const { log } = options;
+    this.#metrics = new WorkerMetrics();
+    this.#accessLog = new AccessLog({
+      target: config.telemetry.accessLog,
+      bufferBytes: config.telemetry.accessLogBuffer,
+      onFailure: (reason) => log.warn({ reason }, 'access log'),
+      onDropped: (lines) => this.#metrics.accessLogDropped(lines),
+    });
+    this.#connections = new Connections(String(process.pid), {
+      started: (direction) => this.#metrics.connections.started(direction),
+      ended: (record) => {
+        this.#metrics.connections.ended(record);
+        this.#accessLog.write(record);
+      },
+    });
+    this.#balancer = new Balancer({
+      ...balancerSettings(settings),
+      onTransition: (transition) => {
+        this.#metrics.health(transition);
+        const { service, instance, from, to } = transition;
+        log.info({ service, instance, from, to }, `instance: ${from} → ${to}`);
+      },
+    });
+    this.#gateways = new Gateways({
+      backoff: { base: config.tunnel.backoffBase, max: config.tunnel.backoffMax },
+      onTransition: (transition) => log.info({ ...transition }, `gateway: ${transition.to}`),
+    });
+    this.#gateways.configure(zonesOf(settings));
+    const own = new OwnListenerSet(options.listeners.map(({ port }) => port));
+    const direct = (endpoint: Endpoint) => this.#direct(endpoint);
+    const snapshot = () => this.#snapshot;
+    const callerService = () => this.#settings.config.node.callAs as ServiceName | undefined;
+    const paths = new Paths({
+      node,
+      zone: () => this.#settings.config.node.zone,
+      snapshot,
+      callerService,
+      maxHops: () => this.#settings.config.zoneAgent.maxHops,
+      gateways: this.#gateways,
+      direct,
+      openStream: (target, request) => this.#tunnels.open(target, request),
+    });
+    this.#outbound = new Outbound(
+      {
+        route: (destination) => lookup(this.#snapshot, destination, own),
+        pick: (service, exclude) => this.#balancer.pick(service, exclude),
+        started: (service, instance) =>
+          this.#metrics.observed(service.name, this.#balancer.started(service, instance)),
+        open: (service, instance) => paths.open(service, instance),
+        direct,
+        callerNode: node,
+        callerService,
+        settings: () => this.#settings.config.balance,
+      },
+      this.#connections,
+    );
+    const inbound = new Inbound({ snapshot, direct, node }, this.#connections);
+    const relay = new ZoneRelay(
+      {
+        node,
+        decide: (request, peer) =>
+          judgeRelay(request, peer, {
+            node,
+            zone: this.#settings.config.node.zone,
+            maxHops: this.#settings.config.zoneAgent.maxHops,
+            findNode: (name) => this.#snapshot.nodes.get(name),
+            reaches: (zone) => this.#gateways.has(zone),
+          }),
+        deliver: (target) => direct(target.tunnel),
+        forward: (_zone, request) => paths.relays(request),
+        maxStreams: () => this.#settings.config.zoneAgent.maxRelayStreams,
+      },
+      this.#connections,
+    );
+    this.#tunnels = new Tunnels({
+      settings: config.tunnel,
+      poller: this.#poller,
+      log,
+      epoch: options.epoch,
+      listeners: options.listeners.filter(({ kind }) => kind === 'tunnel'),
+      metrics: this.#metrics,
+      service: (request, stream, peer, from) => inbound.accept(request, stream, peer, from),
+      relay: settings.relay
+        ? (request, stream, peer, from) => relay.accept(request, stream, peer, from)
+        : undefined,
+    });
+    this.#useCredentials();
+    this.#sweep = setInterval(() => this.#connections.sweep(), config.limits.halfClosedIdle);
+  }
+
+  configure(settings: WorkerSettings): void {
+    this.#settings = settings;
+    this.#options.log.level = settings.config.telemetry.logLevel;
+    this.#balancer.configure(balancerSettings(settings));
+    this.#gateways.configure(zonesOf(settings));
+    this.#useCredentials();
+  }
+
+  use(snapshot: Snapshot): void {
+    this.#snapshot = snapshot;
+    this.#balancer.use(snapshot);
+  }
+
+  serve(): void {
+    if (this.#captures.length > 0) return;
+    const { limits } = this.#settings.config;
+    for (const listener of this.#options.listeners) {
+      if (listener.kind !== 'capture') continue;
+      const capture = new TcpListener(this.#poller, listener.fd, {
+        acceptBatch: limits.acceptBatch,
+        keepalive: { idleMs: limits.keepaliveIdle },
+        onConnection: (channel) => this.#captured(channel, listener),
+      });
+      this.#captures.push(capture);
+    }
+    this.#tunnels.serve();
+  }
+
+  list(list: WorkerList, limit: number): readonly unknown[] {
+    switch (list) {
+      case 'connections':
+        return this.#connections.list(limit);
+      case 'tunnels':
+        return this.#tunnels.list().slice(0, limit);
+      case 'outliers': {
+        const outliers: unknown[] = [];
+        for (const { name } of this.#snapshot.services.values()) {
+          for (const view of this.#balancer.view(name))
+            if (view.state !== 'healthy') outliers.push({ service: name, ...view });
+          if (outliers.length >= limit) break;
+        }
+        return outliers.slice(0, limit);
+      }
+    }
+  }
+
+  metrics(): unknown {
+    return this.#metrics.drain(this.#tunnels.list());
+  }
+
+  reopenLogs(): void {
+    this.#accessLog.reopen();
+  }
+
+  /**
+   * Peers are told to go elsewhere, and live connections finish. The capture port is still served meanwhile: the rules
+   * are withdrawn by now, and what waits in its queue was there before.
+   */
+  async drain(timeoutMs: number): Promise<number> {
+    clearInterval(this.#sweep);
+    this.#tunnels.drain();
+    const cut = await this.#connections.drained(timeoutMs);
+    for (const capture of this.#captures) capture.close();
+    this.#tunnels.close();
+    await this.#accessLog.close();
+    return cut;
+  }
+
+  #captured(channel: TcpChannel, listener: Listener): void {
+    const remote = channel.remoteEndpoint;
+    if (remote === undefined || this.#connections.size >= this.#settings.config.limits.connections) {
+      this.#metrics.refusedAtLimit();
+      channel.reset('overload');
+      return;
+    }
+    const interception = interceptionOf(channel);
+    const destination = interception.kind === 'redirected' ? interception.destination : undefined;
+    this.#outbound.accept(channel, remote as ClientAddress, destination, listener);
+  }
+
+  #direct(endpoint: Endpoint): TcpChannel {
+    const { balance, limits } = this.#settings.config;
+    return TcpChannel.connect(this.#poller, endpoint, {
+      timeoutMs: balance.connectTimeout,
+      keepalive: { idleMs: limits.keepaliveIdle },
+    });
+  }
+
+  #useCredentials(): void {
+    const { credentials, config, node } = this.#settings;
+    if (credentials === undefined) return;
+    this.#tunnels.use(credentials, { trustDomain: config.identity.trustDomain, node });
+  }
+}
+
+function balancerSettings({ config, node }: WorkerSettings) {
+  return {
+    locality: { node, zone: config.node.zone, otherZones: config.zones.map(({ name }) => name) },
+    ejection: config.balance,
+  };
+}
+
+function zonesOf({ config }: WorkerSettings) {
+  return config.zones.map(({ name, gateways }) => ({
+    zone: name,
+    gateways: gateways.map((gateway) => ({
+      node: gateway.node as NodeName,
+      address: parseEndpoint(gateway.address)!,
+    })),
+  }));
+}

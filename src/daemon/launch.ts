@@ -1,0 +1,53 @@
+import { spawn } from 'node:child_process';
+import { Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { closeDescriptor } from '../io/descriptors.ts';
+import { createSocketPair } from '../io/socketpair.ts';
+import type { Listener, ListenerDescription } from './listeners.ts';
+import { type WorkerEvents, WorkerProcess } from './worker-process.ts';
+
+/** Descriptors of a worker: 0 to 2 as ever, the supervisor, then the listeners in the order of its birth certificate. */
+export const CONTROL_FD = 3;
+export const FIRST_LISTENER_FD = 4;
+/** Environment variable with the {@link WorkerBirth}, as JSON. */
+export const WORKER_VARIABLE = 'MESH_WORKER';
+
+/** What a worker has to know before the supervisor speaks to it. */
+export interface WorkerBirth {
+  readonly index: number;
+  /** 64 bits, in decimal. */
+  readonly epoch: string;
+  readonly listeners: readonly ListenerDescription[];
+}
+
+/** What all workers of an agent are started with. */
+export interface LaunchOptions {
+  readonly listeners: readonly Listener[];
+  readonly epoch: bigint;
+  readonly hangTimeoutMs: number;
+}
+
+/**
+ * Starts a worker. It inherits the listeners and one end of a socketpair, and no capability: the supervisor's ambient
+ * set is empty whenever a worker is started.
+ */
+export function launchWorker(index: number, options: LaunchOptions, events: WorkerEvents): WorkerProcess {
+  const { listeners, epoch } = options;
+  const [own, theirs] = createSocketPair();
+  const birth: WorkerBirth = {
+    index,
+    epoch: epoch.toString(),
+    listeners: listeners.map(({ kind, ip, port }) => ({ kind, ip, port })),
+  };
+  const child = spawn(process.execPath, [fileURLToPath(new URL('./worker-main.js', import.meta.url))], {
+    stdio: ['ignore', 'inherit', 'inherit', theirs, ...listeners.map(({ fd }) => fd)],
+    env: {
+      PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+      NODE_ENV: 'production',
+      [WORKER_VARIABLE]: JSON.stringify(birth),
+    },
+  });
+  closeDescriptor(theirs);
+  const socket = new Socket({ fd: own, readable: true, writable: true });
+  return new WorkerProcess(index, child, socket, options.hangTimeoutMs, events);
+}

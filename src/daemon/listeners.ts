@@ -1,0 +1,78 @@
+import { networkInterfaces } from 'node:os';
+import type { Config } from '../config/schema.ts';
+import { closeDescriptor } from '../io/descriptors.ts';
+import { createListeningSocket } from '../io/listener.ts';
+import { type Endpoint, type Ip, isIpv6, parseIp } from '../model/address.ts';
+import { MeshError } from '../model/errors.ts';
+
+/** Connections that wait for a worker; the kernel caps it at net.core.somaxconn. */
+const BACKLOG = 4096;
+
+/** A listening socket that all workers share: a stopped or killed worker loses nothing that waits in it. */
+export interface Listener extends Endpoint {
+  readonly kind: 'capture' | 'tunnel';
+  readonly fd: number;
+}
+
+/** Without its descriptor: what a worker is told of the descriptors that it inherits, in their order. */
+export type ListenerDescription = Omit<Listener, 'fd'>;
+
+/**
+ * Binds everything this agent listens on: the capture port on loopback and on the declared bridges (REDIRECT in
+ * PREROUTING goes to the address of the interface), the tunnel port to the world. All or nothing.
+ */
+export function openListeners(config: Config): readonly Listener[] {
+  const { capture, tunnel } = config;
+  const loopback = ['127.0.0.1', ...(capture.ipv6 === 'off' || !hasIpv6() ? [] : ['::1'])] as Ip[];
+  const wanted: ListenerDescription[] = [
+    ...(capture.mode === 'off' ? [] : [...loopback, ...bridgeAddresses(capture.bridges)]).map(
+      (ip) => ({ kind: 'capture', ip, port: capture.port }) as const,
+    ),
+    { kind: 'tunnel', ip: tunnelAddress(tunnel.listen), port: tunnel.port },
+  ];
+  const open: Listener[] = [];
+  try {
+    for (const { kind, ip, port } of wanted) {
+      open.push({
+        kind,
+        ip,
+        port,
+        fd: createListeningSocket({ ip, port, backlog: BACKLOG, v6only: kind === 'capture' }),
+      });
+    }
+  } catch (error) {
+    closeListeners(open);
+    throw error;
+  }
+  return open;
+}
+
+/** Closes them in this process; workers that inherited them keep theirs. */
+export function closeListeners(listeners: readonly Listener[]): void {
+  for (const { fd } of listeners) closeDescriptor(fd);
+}
+
+function hasIpv6(): boolean {
+  return Object.values(networkInterfaces()).some((list = []) => list.some(({ family }) => family === 'IPv6'));
+}
+
+/** `::` takes IPv4 too; on a host without IPv6 there is only IPv4 to listen on. */
+function tunnelAddress(listen: string): Ip {
+  const ip = parseIp(listen)!;
+  return isIpv6(ip) && !hasIpv6() ? ('0.0.0.0' as Ip) : ip;
+}
+
+function bridgeAddresses(bridges: readonly string[]): Ip[] {
+  const interfaces = networkInterfaces();
+  return bridges.flatMap((name) => {
+    const list = interfaces[name];
+    if (list === undefined) {
+      throw new MeshError(
+        'configuration',
+        'operator',
+        `capture.bridges: no interface ${name} with an address`,
+      );
+    }
+    return list.flatMap(({ address, scopeid }) => (scopeid ? [] : (parseIp(address) ?? [])));
+  });
+}

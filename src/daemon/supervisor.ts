@@ -1,0 +1,343 @@
+import { randomBytes } from 'node:crypto';
+import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
+import { availableParallelism, hostname } from 'node:os';
+import type { ReloadAnswer } from '../admin/api.ts';
+import { adminSocket } from '../admin/api.ts';
+import { type AdminServer, serveAdmin, serveMetrics } from '../admin/server.ts';
+import type { Config } from '../config/schema.ts';
+import { NodeCredentials, readCredentials } from '../identity/node-credentials.ts';
+import { clearAmbientCapabilities } from '../io/capabilities.ts';
+import { raiseDescriptorLimit } from '../io/descriptors.ts';
+import { ServiceNotifier, watchdogInterval } from '../io/notify.ts';
+import { MeshError } from '../model/errors.ts';
+import { type NodeName, parseNodeName } from '../model/service.ts';
+import { createLog, type Log } from '../telemetry/log.ts';
+import { type AdminView, SupervisorAdmin } from './admin-backend.ts';
+import type { WorkerSettings } from './control.ts';
+import { InterceptionDriver } from './interception-driver.ts';
+import { Knowledge } from './knowledge.ts';
+import { launchWorker } from './launch.ts';
+import { closeListeners, type Listener, openListeners } from './listeners.ts';
+import { dropRoot } from './privileges.ts';
+import { Readiness } from './readiness.ts';
+import { reloadScope } from './reload-scope.ts';
+import { SupervisorMetrics } from './supervisor-metrics.ts';
+import { findUser } from './user.ts';
+import { WorkerSet } from './worker-set.ts';
+
+/** One worker serves this many cores; more than this many workers gain nothing (they share the tunnels' peers). */
+const CORES_PER_WORKER = 4;
+const MAX_WORKERS = 4;
+/** Time a worker has to end after its drain deadline. */
+const EXIT_GRACE_MS = 2_000;
+
+export interface SupervisorOptions {
+  /** True in `mesh-node zone-agent`. */
+  readonly zoneAgent: boolean;
+  /** Reads the configuration anew; throws when it cannot be used. */
+  reload(): Config;
+}
+
+/** Runs the agent until it was told to end (SIGTERM, SIGINT, drain) and everything is put away. */
+export async function runSupervisor(config: Config, options: SupervisorOptions): Promise<void> {
+  dropRoot(config.daemon.user, process.env);
+  const supervisor = new Supervisor(config, options);
+  await supervisor.run();
+}
+
+/** The composition root: configuration, rules, registries, caches, certificates, admin API, and the workers' lives. */
+class Supervisor implements AdminView {
+  readonly version = programVersion();
+  readonly role: 'node' | 'zone-agent';
+  readonly node: NodeName;
+  readonly startedAt = Date.now();
+  readonly readiness: Readiness;
+  readonly knowledge: Knowledge;
+  readonly interception: InterceptionDriver;
+  readonly #options: SupervisorOptions;
+  readonly #log: Log;
+  readonly #notifier = new ServiceNotifier(process.env['NOTIFY_SOCKET']);
+  readonly #metrics: SupervisorMetrics;
+  readonly #listeners: readonly Listener[];
+  readonly #ended: Promise<void>;
+  #end: () => void = () => {};
+  #workers: WorkerSet | undefined;
+  #servers: AdminServer[] = [];
+  #config: Config;
+  #credentials: NodeCredentials | undefined;
+  #stopping: Promise<void> | undefined;
+  #reloading: Promise<unknown> = Promise.resolve();
+
+  constructor(config: Config, options: SupervisorOptions) {
+    clearAmbientCapabilities();
+    raiseDescriptorLimit();
+    this.#config = config;
+    this.#options = options;
+    this.role = options.zoneAgent ? 'zone-agent' : 'node';
+    this.#log = createLog({ level: config.telemetry.logLevel, process: 'supervisor' });
+    this.node = nodeName(config);
+    this.#metrics = new SupervisorMetrics(this.version);
+    this.readiness = new Readiness(['workers', 'catalogue', 'interception'], (ready) =>
+      this.#log.info({ ready, blockers: this.readiness.list }, ready ? 'ready' : 'not ready'),
+    );
+    makeDirectories(config);
+    this.#listeners = openListeners(config);
+    this.knowledge = new Knowledge(config, this.#log);
+    this.interception = new InterceptionDriver({
+      config,
+      uid: findUser(config.daemon.user).uid,
+      log: this.#log,
+      onHealth: (problem) => {
+        this.readiness.set('interception', problem);
+        this.#tellReady();
+      },
+    });
+    this.#ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+  }
+
+  get config(): Config {
+    return this.#config;
+  }
+
+  get workers(): WorkerSet {
+    if (this.#workers === undefined)
+      throw new MeshError('system', 'agent', 'the workers are not started yet');
+    return this.#workers;
+  }
+
+  get certificateExpiresAt(): number | undefined {
+    return this.#credentials?.expiresAt;
+  }
+
+  async run(): Promise<void> {
+    const { config } = this;
+    this.#log.info(
+      { version: this.version, node: this.node, zone: config.node.zone, role: this.role },
+      'starting',
+    );
+    this.#handleSignals();
+    await this.#loadCredentials();
+    await this.knowledge.load();
+    const admin = new SupervisorAdmin(this);
+    this.#workers = this.#startWorkers();
+    this.#servers.push(await serveAdmin(adminSocket(config.daemon.runtimeDirectory), admin));
+    const { metricsListen } = config.telemetry;
+    if (metricsListen !== 'off') {
+      const source = {
+        contentType: this.#metrics.contentType,
+        text: () => this.#metrics.text({ ...this.#metricsView() }),
+      };
+      this.#servers.push(await serveMetrics(metricsListen, admin, source));
+    }
+    await this.interception.start();
+    this.knowledge.catalogue.listen({
+      delta: (delta) => this.workers.publish(delta),
+      status: (source, { state, lastError }) => {
+        this.#log.info({ source, state, lastError }, `registry: ${state}`);
+        this.#checkCatalogue();
+      },
+    });
+    this.knowledge.start();
+    this.#checkCatalogue();
+    this.#watchdog();
+    await this.#ended;
+  }
+
+  reload(): Promise<ReloadAnswer> {
+    // One after the other: two reloads at once could leave the older configuration in force.
+    const next = this.#reloading.then(() => this.#reload());
+    this.#reloading = next.catch(() => undefined);
+    return next;
+  }
+
+  /** Begins to end and resolves once new connections go direct; what lives may finish. */
+  async drain(): Promise<void> {
+    this.readiness.set('draining', 'asked to');
+    await this.interception.withdraw();
+    void this.#stop();
+  }
+
+  #metricsView() {
+    const { catalogue } = this.knowledge;
+    const { ready } = this.readiness;
+    const { workers, interception, certificateExpiresAt } = this;
+    return { ready, catalogue, workers, interception, certificateExpiresAt };
+  }
+
+  #startWorkers(): WorkerSet {
+    const { daemon } = this.#config;
+    const launch = {
+      listeners: this.#listeners,
+      epoch: randomBytes(8).readBigUInt64LE(),
+      hangTimeoutMs: daemon.hangTimeout,
+    };
+    return new WorkerSet({
+      size: daemon.workers === 'auto' ? automaticWorkers() : daemon.workers,
+      hangTimeoutMs: daemon.hangTimeout,
+      heartbeatMs: daemon.heartbeatInterval,
+      start: (index, events) => launchWorker(index, launch, events),
+      full: () => this.knowledge.catalogue.full(),
+      settings: () => this.#workerSettings(),
+      onAcknowledged: (version) => {
+        const { snapshot } = this.knowledge.catalogue;
+        if (version >= snapshot.version) this.interception.acknowledged(snapshot);
+      },
+      onMetrics: (index, delta) => this.#metrics.worker(`worker-${index}`, delta as never),
+      onTransition: (index, pid, from, to) => {
+        this.#log.info({ worker: index, pid, from, to }, `worker: ${from} → ${to}`);
+        this.#checkWorkers();
+      },
+      onExit: (index, pid, why) => {
+        this.#metrics.workerGone(`worker-${index}`, why.startsWith('exited') ? 'exit' : 'killed');
+        if (this.#stopping === undefined)
+          this.#log.error({ worker: index, pid, why }, 'worker: gone, replacing it');
+        this.#checkWorkers();
+      },
+    });
+  }
+
+  #workerSettings(): WorkerSettings {
+    return {
+      config: this.#config,
+      node: this.node,
+      relay: this.role === 'zone-agent',
+      credentials: this.#credentials?.current(),
+    };
+  }
+
+  #checkWorkers(): void {
+    const workers = this.#workers;
+    if (workers === undefined || this.#stopping !== undefined) return;
+    const { serving, size } = workers;
+    this.readiness.set('workers', serving === 0 ? `0 of ${size} serve` : undefined);
+    this.#tellReady();
+  }
+
+  /** A registry that never answered and an empty cache: nothing can be routed yet. */
+  #checkCatalogue(): void {
+    const reason = this.knowledge.known ? undefined : 'no registry has answered and the cache is empty';
+    this.readiness.set('catalogue', reason);
+  }
+
+  /** To systemd the agent is up when it serves: an unreachable registry must not fail the boot of a host. */
+  #tellReady(): void {
+    const blocked = this.readiness.list.some(({ name }) => name === 'workers' || name === 'interception');
+    if (!blocked && this.#stopping === undefined) {
+      this.#notifier.tell('ready', `${this.node} in ${this.#config.node.zone}`);
+    }
+  }
+
+  async #loadCredentials(): Promise<void> {
+    const { identity } = this.#config;
+    try {
+      const texts = await readCredentials(identity);
+      const options = { trustDomain: identity.trustDomain, node: this.node };
+      if (this.#credentials === undefined) this.#credentials = new NodeCredentials(texts, options);
+      else this.#credentials.replace(texts);
+    } catch (error) {
+      // Tunnels need a certificate; permissive services do not, and a host without one must still boot.
+      this.#log.error(
+        { error },
+        this.#credentials === undefined ? 'identity: no tunnels' : 'identity: the old one stays',
+      );
+    }
+  }
+
+  async #reload(): Promise<ReloadAnswer> {
+    this.#notifier.tell('reloading');
+    try {
+      const config = this.#options.reload();
+      const scope = reloadScope(this.#config, config);
+      this.#config = { ...config, ...keepUntilRestart(this.#config) };
+      this.#log.level = config.telemetry.logLevel;
+      await this.#loadCredentials();
+      this.workers.configure(this.#workerSettings());
+      await this.interception.configure(this.#config);
+      this.#metrics.reload('ok');
+      this.#log.info({ ...scope }, 'reloaded');
+      return scope;
+    } catch (error) {
+      this.#metrics.reload('refused');
+      this.#log.error({ error }, 'reload refused; the running configuration stays');
+      throw error;
+    } finally {
+      this.#tellReady();
+    }
+  }
+
+  #handleSignals(): void {
+    const stop = () => void this.#stop();
+    process.on('SIGTERM', stop);
+    process.on('SIGINT', stop);
+    process.on('SIGHUP', () => {
+      this.reload().catch(() => undefined); // it was logged, and the old configuration stays
+    });
+    process.on('SIGUSR1', () => {
+      for (const worker of this.#workers ?? []) worker.reopenLogs();
+    });
+  }
+
+  #watchdog(): void {
+    const interval = watchdogInterval(process.env, process.pid);
+    if (interval !== undefined) setInterval(() => this.#notifier.tell('watchdog'), interval).unref();
+  }
+
+  /** New connections go direct first; then live ones may finish; then everything of ours is taken out. */
+  #stop(): Promise<void> {
+    this.#stopping ??= this.#stopOnce().catch((error: unknown) => {
+      this.#log.error({ error }, 'stopping');
+      this.#end();
+    });
+    return this.#stopping;
+  }
+
+  async #stopOnce(): Promise<void> {
+    this.readiness.set('draining', 'the agent stops');
+    this.#notifier.tell('stopping', 'draining');
+    await this.interception.withdraw();
+    await this.#workers?.drain(this.#config.daemon.drainTimeout, EXIT_GRACE_MS);
+    await this.interception.remove();
+    closeListeners(this.#listeners);
+    await Promise.all([this.knowledge.stop(), ...this.#servers.map((server) => server.close())]);
+    this.#log.info('stopped');
+    this.#log.flush(() => this.#end());
+  }
+}
+
+/** What a reload cannot change keeps its old value, so that a worker which is started later agrees with the others. */
+function keepUntilRestart({ registries, cache, tunnel, daemon }: Config): Partial<Config> {
+  return { registries, cache, tunnel, daemon };
+}
+
+function automaticWorkers(): number {
+  return Math.min(MAX_WORKERS, Math.max(1, Math.floor(availableParallelism() / CORES_PER_WORKER)));
+}
+
+function nodeName(config: Config): NodeName {
+  const text = config.node.name ?? hostname().toLowerCase();
+  const name = parseNodeName(text);
+  if (name === undefined) {
+    throw new MeshError(
+      'configuration',
+      'operator',
+      `node.name: the host name ${text} is no node name; set one`,
+    );
+  }
+  return name;
+}
+
+function makeDirectories({ daemon }: Config): void {
+  for (const [path, mode] of [
+    [daemon.stateDirectory, 0o700],
+    [daemon.runtimeDirectory, 0o750],
+  ] as const) {
+    if (mkdirSync(path, { recursive: true, mode }) !== undefined) chmodSync(path, mode);
+  }
+}
+
+function programVersion(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
