@@ -5,11 +5,10 @@ import { adminSocket, type ReadyAnswer, type StatusAnswer } from '../../src/admi
 import type { ConfigInput } from '../../src/config/schema.ts';
 import type { ConnectionRecord } from '../../src/model/connection.ts';
 import { must, type Outcome, type Running, run, waitFor } from './process.ts';
-import type { Host, Topology, User } from './topology.ts';
+import { type Host, REPOSITORY, type Topology, type User } from './topology.ts';
 
 /** Port of every tunnel listener in tests: the product's own default. */
 export const TUNNEL_PORT = 15_008;
-const REPOSITORY = new URL('../../', import.meta.url).pathname.replace(/\/build\/$/, '/');
 
 /** The user that the daemon runs as, made when the machine does not have it yet. */
 export async function meshUser(): Promise<User> {

@@ -19,6 +19,8 @@ export interface NetworkPlan {
   readonly ipv4: string;
   readonly ipv6: string;
   readonly router: boolean;
+  /** A long line between exactly two hosts: delay one way, and rate. */
+  readonly line?: { readonly delayMs: number; readonly bytesPerSecond: number };
 }
 
 /** For each network that a host stands on, the last part of its addresses there. The first one is its own. */
@@ -29,6 +31,9 @@ export interface TopologyPlan {
   readonly hosts: Readonly<Record<string, HostPlan>>;
 }
 
+/** The repository, whether this runs as TypeScript or built into build/. */
+export const REPOSITORY = new URL('../../', import.meta.url).pathname.replace(/\/build\/$/, '/');
+const DELAY_LINK = join(REPOSITORY, 'test/support/delay-link.py');
 /** Last part of a router's addresses. */
 const ROUTER = 254;
 /** The user that servers run as when nothing else is said: it owns nothing. */
@@ -199,6 +204,7 @@ export class Topology implements AsyncDisposable {
       await this.#sysctl(name, { 'net.ipv6.conf.all.accept_dad': 0, 'net.ipv6.conf.default.accept_dad': 0 });
     }
     for (const [name, network] of Object.entries(plan.networks)) {
+      if (network.line !== undefined) continue;
       await this.#ip(name, [
         'link set lo up',
         'link add bridge type bridge forward_delay 0 stp_state 0 mcast_snooping 0',
@@ -217,7 +223,9 @@ export class Topology implements AsyncDisposable {
         await this.#ip(name, [
           `link add ${leg} type veth peer name to-${name} netns ${this.#prefix}${network}`,
         ]);
-        await this.#ip(network, [`link set to-${name} master bridge`, `link set to-${name} up`]);
+        const attach =
+          plan.networks[network]?.line === undefined ? [`link set to-${name} master bridge`] : [];
+        await this.#ip(network, [...attach, `link set to-${name} up`]);
         commands.push(...addressLines(leg, addressOn(plan, network, last)), `link set ${leg} up`);
         if (!routed && plan.networks[network]?.router === true) {
           routed = true;
@@ -227,6 +235,24 @@ export class Topology implements AsyncDisposable {
       }
       await this.#ip(name, commands);
     }
+    for (const [name, { line }] of Object.entries(plan.networks))
+      if (line !== undefined) await this.#delay(plan, name, line);
+  }
+
+  /** A program carries the packets of a long line; it ends with the namespace. */
+  async #delay(plan: TopologyPlan, network: string, line: NonNullable<NetworkPlan['line']>): Promise<void> {
+    const ends = Object.entries(plan.hosts).filter(([, legs]) => network in legs);
+    const running = new Running(`line ${network}`, [
+      'nsenter',
+      `--net=/run/netns/${this.#prefix}${network}`,
+      '--',
+      'python3',
+      DELAY_LINK,
+      ...ends.map(([host]) => `to-${host}`),
+      `${line.delayMs}`,
+      `${line.bytesPerSecond}`,
+    ]);
+    await waitFor(`line ${network} is up`, () => running.output.includes('ready'), { alive: running });
   }
 
   async #sysctl(name: string, values: Readonly<Record<string, number>>): Promise<void> {

@@ -1,0 +1,8 @@
+import { must } from './process.ts';
+import { REPOSITORY } from './topology.ts';
+
+/** Before lab tests: the product and the programs that tests run as processes of their own, built from what stands here. */
+export async function setup(): Promise<void> {
+  await must(['npm', 'run', '--silent', 'build'], { cwd: REPOSITORY, timeoutMs: 120_000 });
+  await must(['npx', 'tsc', '-p', 'tsconfig.tools.json'], { cwd: REPOSITORY, timeoutMs: 120_000 });
+}

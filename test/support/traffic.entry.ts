@@ -1,0 +1,203 @@
+import { createHash, type Hash } from 'node:crypto';
+import { connect, createServer, type Socket } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+
+/*
+ * Traffic of lab tests, with node:net and nothing of ours: a server and its clients. A client's first line says what
+ * it wants; its result is one line of JSON on standard output.
+ *
+ *   serve PORT                              the server, on every address
+ *   up HOST PORT BYTES                      sends, and compares the SHA-256 that the server answers with
+ *   down HOST PORT BYTES [BYTES-PER-SECOND] receives (no faster than said), and compares the SHA-256 at its end
+ *   ping HOST PORT COUNT                    one byte there and back, again and again; percentiles in µs
+ *   crowd HOST PORT COUNT                   so many connections, all open at once, each with an echo; then all end
+ */
+
+const DIGEST_BYTES = 32;
+/** Not a divisor of the pattern's length, so that no two blocks begin alike: lost or swapped blocks change the sum. */
+const STEP = 65_521;
+const BLOCK = 256 * 1024;
+const PATTERN = pattern(4 * 1024 * 1024);
+
+function pattern(length: number): Buffer {
+  const bytes = Buffer.alloc(length + BLOCK);
+  let state = 0x9e3779b9;
+  for (let i = 0; i < length; i += 4) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    bytes.writeUInt32LE(state, i);
+  }
+  bytes.copy(bytes, length, 0, BLOCK);
+  return bytes;
+}
+
+/** Sends so many bytes, at the speed of the reader; their SHA-256. */
+async function send(socket: Socket, length: number): Promise<Hash> {
+  const hash = createHash('sha256');
+  let offset = 0;
+  for (let sent = 0; sent < length; ) {
+    const part = PATTERN.subarray(offset, offset + Math.min(BLOCK, length - sent));
+    hash.update(part);
+    sent += part.length;
+    offset = (offset + STEP) % (PATTERN.length - BLOCK);
+    if (!socket.write(part)) await event(socket, 'drain');
+  }
+  return hash;
+}
+
+function event(socket: Socket, name: 'drain' | 'connect' | 'close'): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const failed = (error: Error) => reject(error);
+    const closed = () => reject(new Error('closed'));
+    const done = () => {
+      socket.off('error', failed).off('close', closed);
+      resolve();
+    };
+    socket.once('error', failed).once(name, done);
+    if (name !== 'close') socket.once('close', closed);
+  });
+}
+
+function serve(port: number): void {
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    socket.on('error', () => socket.destroy());
+    let head = Buffer.alloc(0);
+    const begin = (chunk: Buffer) => {
+      head = Buffer.concat([head, chunk]);
+      const end = head.indexOf(10);
+      if (end < 0) return;
+      socket.off('data', begin);
+      const [verb, amount] = head.subarray(0, end).toString().split(' ');
+      const rest = head.subarray(end + 1);
+      if (verb === 'echo') {
+        if (rest.length > 0) socket.write(rest);
+        socket.pipe(socket);
+      } else if (verb === 'up') receiveAll(socket, rest);
+      else {
+        send(socket, Number(amount)).then(
+          (hash) => socket.end(hash.digest()),
+          () => socket.destroy(),
+        );
+        socket.resume();
+      }
+    };
+    socket.on('data', begin);
+  });
+  server.listen({ port, host: '::', backlog: 8192 });
+}
+
+function receiveAll(socket: Socket, first: Buffer): void {
+  const hash = createHash('sha256').update(first);
+  socket.on('data', (chunk: Buffer) => hash.update(chunk));
+  socket.on('end', () => socket.end(hash.digest()));
+}
+
+async function dial(host: string, port: number, request: string): Promise<Socket> {
+  const socket = connect({ host, port, allowHalfOpen: true, noDelay: true });
+  await event(socket, 'connect');
+  socket.write(request);
+  return socket;
+}
+
+async function up(host: string, port: number, length: number): Promise<object> {
+  const socket = await dial(host, port, `up ${length}\n`);
+  const answer: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => answer.push(chunk));
+  const closed = event(socket, 'close');
+  const began = performance.now();
+  const hash = await send(socket, length);
+  socket.end();
+  await closed;
+  return { bytes: length, ms: performance.now() - began, match: hash.digest().equals(Buffer.concat(answer)) };
+}
+
+async function down(host: string, port: number, length: number, rate: number): Promise<object> {
+  const socket = await dial(host, port, `down ${length}\n`);
+  const hash = createHash('sha256');
+  let bytes = 0;
+  let tail = Buffer.alloc(0);
+  const began = performance.now();
+  for await (const chunk of socket as AsyncIterable<Buffer>) {
+    const inside = Math.max(0, Math.min(chunk.length, length - bytes));
+    hash.update(chunk.subarray(0, inside));
+    tail = Buffer.concat([tail, chunk.subarray(inside)]);
+    bytes += inside;
+    const ahead = (bytes / rate) * 1000 - (performance.now() - began);
+    if (ahead > 5) await pause(ahead);
+  }
+  return {
+    bytes,
+    ms: performance.now() - began,
+    match: tail.length === DIGEST_BYTES && hash.digest().equals(tail),
+  };
+}
+
+async function ping(host: string, port: number, count: number): Promise<object> {
+  const socket = await dial(host, port, 'echo 0\n');
+  const times: number[] = [];
+  for (let i = 0; i < count; i++) {
+    const began = performance.now();
+    const back = new Promise<void>((resolve, reject) => {
+      socket.once('data', () => resolve());
+      socket.once('close', () => reject(new Error('closed')));
+    });
+    socket.write('.');
+    await back;
+    socket.removeAllListeners('close');
+    times.push((performance.now() - began) * 1000);
+    await pause(1);
+  }
+  socket.destroy();
+  times.sort((a, b) => a - b);
+  const at = (share: number) =>
+    Math.round(times[Math.min(times.length - 1, Math.floor(times.length * share))]!);
+  return { count, p50: at(0.5), p99: at(0.99), max: at(1) };
+}
+
+async function crowd(host: string, port: number, count: number): Promise<object> {
+  const began = performance.now();
+  let echoed = 0;
+  const failures = new Map<string, number>();
+  const sockets: Socket[] = [];
+  const one = async (index: number): Promise<void> => {
+    const word = `${index}`.padStart(64, '.');
+    const socket = connect({ host, port, allowHalfOpen: true });
+    sockets.push(socket);
+    await event(socket, 'connect');
+    socket.write(`echo 0\n${word}`);
+    let back = '';
+    await new Promise<void>((resolve, reject) => {
+      socket.on('data', (chunk: Buffer) => {
+        back += chunk.toString();
+        if (back.length >= word.length) resolve();
+      });
+      socket.once('error', reject).once('close', () => reject(new Error('closed')));
+    });
+    if (back !== word) throw new Error('another answer');
+    echoed++;
+  };
+  await Promise.all(
+    Array.from({ length: count }, (_, index) =>
+      one(index).catch((error: Error) => failures.set(error.message, (failures.get(error.message) ?? 0) + 1)),
+    ),
+  );
+  const openAtOnce = sockets.filter((socket) => !socket.destroyed).length;
+  const echoMs = performance.now() - began;
+  await Promise.all(
+    sockets.map(async (socket) => {
+      if (socket.destroyed) return;
+      const closed = event(socket, 'close').catch(() => {});
+      socket.end();
+      await closed;
+    }),
+  );
+  return { count, echoed, openAtOnce, echoMs, failures: Object.fromEntries(failures) };
+}
+
+const [verb, host = '', ...numbers] = process.argv.slice(2);
+if (verb === 'serve') serve(Number(host));
+else {
+  const [port = 0, amount = 0, rate = Number.POSITIVE_INFINITY] = numbers.map(Number);
+  const wanted = { up, down, ping, crowd }[verb ?? ''];
+  if (wanted === undefined) throw new Error(`no such verb: ${verb}`);
+  console.log(JSON.stringify(await wanted(host, port, amount, rate)));
+}
