@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { describeProblem, parseAllowList, parseProtected } from '../capture/allow-list.ts';
-import { DEFAULT_CONFIG_FILE, loadConfig } from '../config/load.ts';
+import { configFileOf, loadConfig } from '../config/load.ts';
 import { ConfigError, formatProblem } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
 import { type CliContext, CliError, exitCodes, print, sourcesOf } from './context.ts';
@@ -25,7 +25,7 @@ Examples:
     )
     .action((file: string | undefined, _options: unknown, command: Command) => {
       const sources = sourcesOf(command, context, file);
-      const checked = sources.file ?? DEFAULT_CONFIG_FILE;
+      const checked = configFileOf(sources);
       let config: Config;
       try {
         config = loadConfig(sources);

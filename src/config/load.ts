@@ -7,7 +7,7 @@ import type { Config } from './schema.ts';
 import { type Finding, validate } from './validate.ts';
 
 /** Read when no other file is named; all defaults hold when it does not exist. */
-export const DEFAULT_CONFIG_FILE = '/etc/mesh-node/mesh-node.yaml';
+const DEFAULT_CONFIG_FILE = '/etc/mesh-node/mesh-node.yaml';
 
 /** Where the configuration comes from; flags win over the environment, and that over the file. */
 export interface ConfigSources {
@@ -21,14 +21,19 @@ export interface ConfigSources {
   readonly flags?: readonly string[];
 }
 
+/** The file that these sources name: a flag's, else the environment's, else the default. */
+export function configFileOf(sources: ConfigSources): string {
+  return sources.file ?? sources.env?.[CONFIG_VARIABLE] ?? DEFAULT_CONFIG_FILE;
+}
+
 /**
  * The configuration: complete, checked and frozen. Throws a {@link ConfigError} that lists all problems, each with
  * its file, line and column.
  */
 export function loadConfig(sources: ConfigSources = {}): Config {
-  const named = sources.file ?? sources.env?.[CONFIG_VARIABLE];
-  const origin = named ?? DEFAULT_CONFIG_FILE;
-  const bytes = sources.text === undefined ? readFile(origin, named !== undefined) : encoded(sources.text);
+  const origin = configFileOf(sources);
+  const named = sources.file !== undefined || sources.env?.[CONFIG_VARIABLE] !== undefined;
+  const bytes = sources.text === undefined ? readFile(origin, named) : encoded(sources.text);
   const document = bytes === undefined ? undefined : readDocument(origin, bytes);
   const environment = environmentOverrides(sources.env ?? {});
   const flags = flagOverrides(sources.flags ?? []);
