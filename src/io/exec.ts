@@ -27,7 +27,7 @@ export function replaceImage(
 }
 
 /** How a child ended. */
-export interface ChildEnd {
+interface ChildEnd {
   readonly code: number | undefined;
   readonly signal: number | undefined;
 }

@@ -4,7 +4,7 @@ import { setCloseOnExec } from './descriptors.ts';
 const FIRST = 3;
 
 /** A descriptor that the service manager opened for us. */
-export interface ListenDescriptor {
+interface ListenDescriptor {
   readonly fd: number;
   /** FileDescriptorName= of its socket unit; `unknown` when it has none. */
   readonly name: string;

@@ -45,7 +45,7 @@ function listenError(options: ListenOptions, call: string, errno: number): MeshE
   return new MeshError('system', 'kernel', `cannot listen on ${where}: ${describeErrno(call, errno)}`);
 }
 
-export interface TcpListenerOptions {
+interface TcpListenerOptions {
   /** Connections accepted in one turn: bounds how uneven the workers that share the socket can become. */
   readonly acceptBatch: number;
   /** Set on the listening socket; accepted ones inherit it, which saves six calls for each. */

@@ -4,7 +4,7 @@ import { SOCKADDR_UN_PATH, SOCKADDR_UN_SIZE } from './layout.ts';
 import * as libc from './libc.ts';
 
 /** What a service tells systemd (sd_notify(3)). */
-export type ServiceState = 'ready' | 'reloading' | 'stopping' | 'watchdog';
+type ServiceState = 'ready' | 'reloading' | 'stopping' | 'watchdog';
 
 /**
  * Speaks to the service manager over the datagram socket of `NOTIFY_SOCKET`, by path or abstract (`@…`). Without

@@ -4,7 +4,7 @@ import { AF_INET, AF_INET6 } from './constants.ts';
 import { SOCKADDR_IN_SIZE, SOCKADDR_IN6_SIZE } from './layout.ts';
 
 /** A socket address in the kernel's form; `bytes` may be longer than `size`. */
-export interface SocketAddress {
+interface SocketAddress {
   readonly family: typeof AF_INET | typeof AF_INET6;
   readonly bytes: Uint8Array;
   readonly size: number;

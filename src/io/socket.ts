@@ -27,7 +27,7 @@ const FRUGAL_READ_BYTES = 16 << 10;
 const READS_PER_TURN = 4;
 const SEND_FLAGS = c.MSG_NOSIGNAL | c.MSG_DONTWAIT;
 
-export interface ConnectOptions {
+interface ConnectOptions {
   /** Bound on the three-way handshake; `close` with `timeout` follows. At most 100 ms late. */
   readonly timeoutMs: number;
   /** Address to connect from; the port is chosen late, so that one address is not limited to its 28,232 ports. */

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Channel, ChannelClose, ChannelHandler } from '../../src/io/channel.ts';
 
 /** Two connected channels: what goes into one comes out of the other. Both are paused and without handler. */
-export interface ChannelPair {
+interface ChannelPair {
   readonly a: Channel;
   readonly b: Channel;
   /** Frees everything; both channels are closed or reset by then. */
@@ -136,7 +136,7 @@ function pour(from: Recorder, bytes: Uint8Array, chunk: number, finished: () => 
 }
 
 /** A channel that is not open yet: its opening cannot have been noticed before the caller's turn is over. */
-export interface OpeningPair {
+interface OpeningPair {
   readonly a: Channel;
   readonly b: Promise<Channel>;
   done(): Promise<void>;

@@ -140,6 +140,7 @@ describe('TcpChannel', () => {
     a.resume();
     await until('closed', () => near.closed);
     expect(near.reason).toBe('reset');
+    expect(near.ended).toBe(false);
     expect(near.violations).toEqual([]);
   });
 
