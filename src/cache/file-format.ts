@@ -68,7 +68,7 @@ export class FileEncoder {
 }
 
 /** What a file says, before anything in it is believed. `undefined` in the list: a record that is no plain data. */
-export interface DecodedFile {
+interface DecodedFile {
   readonly writtenAt: number;
   readonly records: Iterable<unknown>;
 }

@@ -16,12 +16,12 @@ const SLICE_MS = 5;
 const DUTY = 10;
 
 /** The part of a logger that caches use. */
-export interface CacheLog {
+interface CacheLog {
   info(fields: object, text: string): void;
   warn(fields: object, text: string): void;
 }
 
-export interface FileTierOptions<T> {
+interface FileTierOptions<T> {
   /** Absolute path of the file. */
   readonly path: string;
   /** Changes within this time are written together, milliseconds. */
@@ -31,7 +31,7 @@ export interface FileTierOptions<T> {
   readonly log: CacheLog;
 }
 
-export interface FileTierStatus {
+interface FileTierStatus {
   readonly path: string;
   /** Milliseconds since the epoch; undefined before the first write of this process. */
   readonly writtenAt: number | undefined;

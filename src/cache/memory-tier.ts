@@ -11,7 +11,7 @@ export interface Remembered<V> {
  * How old an answer is, in terms of what may be done with it: `fresh` is used as it is, `stale` is used while a new
  * one is fetched, `expired` only when no registry answers.
  */
-export type Freshness = 'fresh' | 'stale' | 'expired';
+type Freshness = 'fresh' | 'stale' | 'expired';
 
 export interface FreshnessOptions {
   /** Milliseconds, all of them, counted from the answer. */

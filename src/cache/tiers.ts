@@ -12,7 +12,7 @@ export interface StoredAnswer<V> {
   readonly value: V;
 }
 
-export interface TiersOptions<Q, V> extends FreshnessOptions {
+interface TiersOptions<Q, V> extends FreshnessOptions {
   /** Answers kept in memory, and on disk. */
   readonly memoryEntries: number;
   /** Bound on one question to the registries, milliseconds. */

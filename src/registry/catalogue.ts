@@ -15,7 +15,7 @@ const MAX_DELTA_WEIGHT = 1000;
 const MAX_CONFLICTS_SHOWN = 100;
 
 /** Where a fact in the snapshot comes from. */
-export interface Provenance {
+interface Provenance {
   /** Name of the source. */
   readonly source: string;
   /** `cache`: remembered from an earlier run, not yet said by the source itself. */
@@ -27,14 +27,14 @@ export interface Provenance {
 }
 
 /** A service that several sources describe differently; the first of them is used. */
-export interface Conflict {
+interface Conflict {
   readonly service: ServiceName;
   readonly used: string;
   readonly ignored: readonly string[];
 }
 
 /** One line of `mesh-node status registries`. */
-export interface RegistryStatus extends SourceStatus {
+interface RegistryStatus extends SourceStatus {
   readonly name: string;
   readonly services: number;
   readonly instances: number;
@@ -45,7 +45,7 @@ export interface RegistryStatus extends SourceStatus {
   readonly refused: number;
 }
 
-export interface CatalogueStatus {
+interface CatalogueStatus {
   readonly version: number;
   readonly services: number;
   readonly nodes: number;

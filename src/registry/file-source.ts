@@ -26,7 +26,7 @@ interface KnownFile {
   readonly mistakes: readonly string[];
 }
 
-export interface FileSourceOptions {
+interface FileSourceOptions {
   /** Absolute path of the directory. */
   readonly directory: string;
   readonly context: SourceContext;

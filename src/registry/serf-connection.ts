@@ -14,7 +14,7 @@ interface Waiting {
   reject(error: Error): void;
 }
 
-export interface SerfConnectionOptions {
+interface SerfConnectionOptions {
   readonly address: Endpoint;
   readonly authKey: string | undefined;
   /** Bound on connecting and on every answer, milliseconds. */

@@ -18,7 +18,7 @@ export function pack(value: unknown): Buffer {
   ]);
 }
 
-export interface FakeMember {
+interface FakeMember {
   readonly name: string;
   readonly ip: string;
   readonly tags: Readonly<Record<string, string>>;
