@@ -34,7 +34,7 @@ export async function readRulesInput(
 }
 
 /** Ports that the daemon listens on beside the capture port. */
-export function listenerPorts(config: Config): readonly number[] {
+function listenerPorts(config: Config): readonly number[] {
   const metrics = parseEndpoint(config.telemetry.metricsListen)?.port;
   return metrics === undefined ? [config.tunnel.port] : [config.tunnel.port, metrics];
 }
