@@ -24,7 +24,7 @@ import type { InterceptionDriver } from './interception-driver.ts';
 import type { Knowledge } from './knowledge.ts';
 import { OwnListenerSet } from './own-listeners.ts';
 import type { Readiness } from './readiness.ts';
-import type { TunnelView } from './tunnels.ts';
+import type { TunnelView } from './tunnel-view.ts';
 import type { WorkerSet } from './worker-set.ts';
 
 /** The parts of the supervisor that the admin API shows and moves. */

@@ -13,18 +13,8 @@ import { TunnelPool } from '../tunnel/pool.ts';
 import type { TunnelContext, TunnelSession, TunnelSettings } from '../tunnel/session.ts';
 import type { TunnelStream } from '../tunnel/stream.ts';
 import type { Listener } from './listeners.ts';
+import type { TunnelView } from './tunnel-view.ts';
 import type { WorkerMetrics } from './worker-metrics.ts';
-
-/** One tunnel, for `mesh-node status tunnels` and the metrics. */
-export interface TunnelView {
-  readonly peer: NodeName;
-  readonly direction: 'dialled' | 'accepted';
-  readonly state: string;
-  readonly address: string;
-  readonly streams: number;
-  readonly roundTripMs: number | undefined;
-  readonly since: number;
-}
 
 export interface TunnelsOptions {
   readonly settings: TunnelSettings;

@@ -4,7 +4,7 @@ import type { PickToken } from '../proxy/outbound.ts';
 import { ConnectionMetrics } from '../telemetry/connection-metrics.ts';
 import { Counters, type MetricsDelta } from '../telemetry/counters.ts';
 import { metrics } from '../telemetry/definitions.ts';
-import type { TunnelView } from './tunnels.ts';
+import type { TunnelView } from './tunnel-view.ts';
 
 /** What one worker counts. */
 export class WorkerMetrics {
