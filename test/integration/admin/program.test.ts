@@ -1,0 +1,86 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const root = resolve(import.meta.dirname, '../../..');
+const directory = mkdtempSync(join(tmpdir(), 'mncli-program-'));
+
+function meshNode(...argv: string[]): { code: number | null; out: string; err: string } {
+  const done = spawnSync(process.execPath, [join(directory, 'dist/main.js'), ...argv], {
+    encoding: 'utf8',
+    env: { PATH: process.env['PATH'] },
+  });
+  return { code: done.status, out: done.stdout, err: done.stderr };
+}
+
+beforeAll(() => {
+  const tsc = join(root, 'node_modules/typescript/bin/tsc');
+  execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--outDir', join(directory, 'dist')], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  cpSync(join(root, 'package.json'), join(directory, 'package.json'));
+  symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules'));
+}, 120_000);
+afterAll(() => rmSync(directory, { recursive: true }));
+
+describe('the built program', () => {
+  it('answers, and ends with the right code', () => {
+    expect(meshNode('--version')).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^\d+\.\d+\.\d+\n$/),
+      err: '',
+    });
+    const file = join(directory, 'x.yaml');
+    writeFileSync(file, 'tunnel: {port: no}\n');
+    expect(meshNode('validate', file)).toMatchObject({
+      code: 3,
+      out: `${file}:1:16: tunnel.port: found text "no", expected integer 1–65535\n`,
+    });
+    expect(meshNode('status', '--set', `daemon.runtimeDirectory=${directory}`).code).toBe(4);
+    expect(meshNode('run', '--config', file).code).toBe(3);
+  });
+
+  it('does not load the daemon for a small question', () => {
+    const script = `
+      import { register } from 'node:module';
+      const hooks = 'export async function resolve(s, c, next) { const r = await next(s, c); process._rawDebug(r.url); return r; }';
+      register('data:text/javascript,' + encodeURIComponent(hooks));
+      process.argv = ['node', 'mesh-node', '--version'];
+      await import(${JSON.stringify(join(directory, 'dist/main.js'))});`;
+    const done = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
+    expect(done.stderr).toContain('/dist/cli/program.js');
+    expect(done.stderr).not.toContain('/dist/daemon/supervisor.js');
+    expect(done.stderr).not.toContain('koffi');
+  });
+
+  it('puts rules into a namespace, verifies them and takes them out', () => {
+    const file = join(directory, 'rules.yaml');
+    writeFileSync(
+      file,
+      `capture: {mode: all, allowList: ${directory}/none}\ndaemon: {user: root, runtimeDirectory: ${directory}}\n`,
+    );
+    const main = join(directory, 'dist/main.js');
+    const step = (command: string): string =>
+      `node ${main} rules ${command} --config ${file} --uid 990; echo "→ $?"`;
+    const script = [
+      'ip link set lo up',
+      step('apply'),
+      step('verify'),
+      'iptables -t nat -D OUTPUT 1',
+      step('verify'),
+      step('remove'),
+      'iptables-save -t nat | grep -c MESH_',
+    ].join('\n');
+    const done = spawnSync('unshare', ['--net', 'sh', '-c', script], {
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'] },
+    });
+    const codes = done.stdout.split('\n').filter((line) => line.startsWith('→'));
+    expect(codes, `${done.stdout}${done.stderr}`).toEqual(['→ 0', '→ 0', '→ 1', '→ 0']);
+    expect(done.stdout).toContain('jump-missing');
+    expect(done.stdout.trimEnd().split('\n').at(-1)).toBe('0');
+  });
+});
