@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { EXAMPLE } from '../../src/config/documentation.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { ConfigError } from '../../src/config/problem.ts';
 
@@ -106,6 +107,19 @@ function sample(pick: (below: number) => number): string {
   return parts.join('');
 }
 
+/** A configuration that can be read, with up to three of its words replaced, doubled or left out. */
+function nearlyRight(pick: (below: number) => number): string {
+  const parts = EXAMPLE.join('\n').split(/(\b)/);
+  for (let n = pick(4); n > 0; n--) {
+    const at = pick(parts.length);
+    const action = pick(3);
+    if (action === 0) parts[at] = WORDS[pick(WORDS.length)]!;
+    else if (action === 1) parts.splice(at, 1);
+    else parts.splice(at, 0, parts[at]!);
+  }
+  return parts.join('');
+}
+
 /** Flips bytes, so that texts also are no UTF-8. */
 function damage(text: string, pick: (below: number) => number): Uint8Array {
   const bytes = Buffer.from(text);
@@ -118,7 +132,7 @@ describe('configuration text', () => {
     const pick = generator(SEED);
     let accepted = 0;
     for (let run = 0; run < RUNS; run++) {
-      const text = damage(sample(pick), pick);
+      const text = pick(2) === 0 ? Buffer.from(nearlyRight(pick)) : damage(sample(pick), pick);
       const shown = `seed ${SEED}, run ${run}: ${JSON.stringify(Buffer.from(text).toString('latin1'))}`;
       try {
         const config = loadConfig({ file: 'f', text });
@@ -134,6 +148,7 @@ describe('configuration text', () => {
         }
       }
     }
+    expect(accepted).toBeGreaterThan(RUNS / 100);
     expect(Object.hasOwn(Object.prototype, 'port')).toBe(false);
     console.log(`configuration: ${RUNS} runs, seed ${SEED}, ${accepted} accepted`);
   });
