@@ -187,7 +187,7 @@ export interface FrameSink {
   /** A whole frame other than DATA, or an empty DATA frame. Unknown types come with an empty body. */
   frame(type: number, stream: number, body: Buffer): void;
   /** A piece of a DATA frame, never empty. */
-  data(stream: number, bytes: Buffer): void;
+  data(stream: number, bytes: Uint8Array): void;
 }
 
 const EMPTY = Buffer.alloc(0);
@@ -278,7 +278,8 @@ export class FrameParser {
     if (type === frameType.data) {
       this.#remaining -= take;
       this.#inBody = this.#remaining > 0;
-      this.#sink.data(this.#stream, chunk.subarray(from, to));
+      // A plain Uint8Array: its `slice` copies, as owners expect; that of a Buffer does not.
+      this.#sink.data(this.#stream, new Uint8Array(chunk.buffer, chunk.byteOffset + from, take));
       return to;
     }
     const known = type >= 1 && type <= 10;

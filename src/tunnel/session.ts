@@ -22,6 +22,7 @@ import {
 import { decodeOpen, type OpenRequest } from './open-request.ts';
 import { Outbox, type TurnScheduler } from './outbox.ts';
 import { Pacer } from './pacer.ts';
+import { readLoop } from './read-loop.ts';
 import { type StreamLink, TunnelStream } from './stream.ts';
 import { closeMessage, controlMessage, MessageParser, opcode } from './websocket.ts';
 import { OPEN_CREDIT, WindowBudget } from './window.ts';
@@ -143,7 +144,7 @@ export class TunnelSession implements StreamLink {
     socket.on('error', (cause) => this.#lost(String(cause)));
     socket.on('end', () => this.#lost('the peer closed the connection'));
     socket.on('close', () => this.#lost('the connection is gone'));
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    readLoop(socket, (chunk) => this.#receive(chunk));
     if (head.length > 0) this.#receive(head);
   }
 
@@ -306,7 +307,7 @@ export class TunnelSession implements StreamLink {
   }
 
   /** A piece of DATA; called by the parser. */
-  data(id: number, bytes: Buffer): void {
+  data(id: number, bytes: Uint8Array): void {
     if (this.#hello === undefined) throw protocolError('frame before HELLO');
     this.#stream(id)?.receive(bytes);
   }

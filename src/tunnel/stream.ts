@@ -224,13 +224,14 @@ export class TunnelStream implements Channel, OutboxClient {
     this.#pouring = false;
     while (this.#flowing && this.#rx.length > 0) {
       const bytes = this.#rx.peek(HIGH_WATER)!;
-      this.#rx.skip(bytes.length);
       this.#deliver(bytes);
+      // After the owner saw them: a chunk that was let go may be written to by others.
+      this.#rx.skip(bytes.length);
     }
     if (this.#flowing && this.#remoteEnded) this.#deliverEnd();
   };
 
-  #deliver(bytes: Buffer): void {
+  #deliver(bytes: Uint8Array): void {
     this.#handedOut = true;
     this.handler.data(bytes);
     if (this.#state !== 'closed' && !this.#remoteEnded && this.#window!.consumed(bytes.length)) {
@@ -359,7 +360,7 @@ export class TunnelStream implements Channel, OutboxClient {
   }
 
   /** DATA arrived. */
-  receive(bytes: Buffer): void {
+  receive(bytes: Uint8Array): void {
     if (this.#remoteEnded) throw protocolError('DATA after END');
     if (!this.#window!.received(bytes.length)) throw protocolError('DATA beyond credit');
     this.#received += bytes.length;

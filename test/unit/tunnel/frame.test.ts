@@ -30,8 +30,8 @@ function parse(bytes: Buffer, cuts: readonly number[] = []): Seen[] {
     },
     data: (stream, piece) => {
       const last = seen.at(-1);
-      if (joining && last?.[1] === stream) last[2] += piece.toString('hex');
-      else seen.push([4, stream, piece.toString('hex')]);
+      if (joining && last?.[1] === stream) last[2] += Buffer.from(piece).toString('hex');
+      else seen.push([4, stream, Buffer.from(piece).toString('hex')]);
       joining = true;
     },
   });
