@@ -9,7 +9,7 @@ import { decodeSocketAddress, encodeSocketAddress } from './sockaddr.ts';
 import { TcpChannel } from './socket.ts';
 import { closeWithReset, type Keepalive, setIntegerOption, setStreamOptions } from './socket-options.ts';
 
-export interface ListenOptions {
+interface ListenOptions {
   readonly ip: Ip;
   /** 0: the kernel picks one. */
   readonly port: number;
