@@ -146,7 +146,9 @@ export class FileTier<T> {
   }
 
   #write(): Promise<void> {
-    this.#writing = this.#writeOnce().finally(() => {
+    // Not begun before `#writing` is set: whoever announces a change meanwhile must not begin a second write.
+    const begun = Promise.resolve().then(() => this.#writeOnce());
+    this.#writing = begun.finally(() => {
       this.#writing = undefined;
       if (this.#records === undefined) return;
       this.#schedule(

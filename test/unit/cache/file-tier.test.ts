@@ -29,6 +29,7 @@ let path: string;
 const warnings: object[] = [];
 const log = { info: () => undefined, warn: (fields: object) => void warnings.push(fields) };
 const tier = (writeDelay = 5, at = path) => new FileTier<Entry>({ path: at, writeDelay, check, log });
+const soon = { timeout: 20_000, interval: 5 };
 const three = [{ name: 'a' }, { name: 'b' }, { name: 'c' }];
 
 beforeEach(() => {
@@ -68,7 +69,7 @@ test('changes within the delay become one write', async () => {
       return three;
     });
   }
-  await vi.waitFor(() => expect(writer.status.writes).toBe(1));
+  await vi.waitFor(() => expect(writer.status.writes).toBe(1), soon);
   expect(asked).toBe(1);
   await writer.flush();
   expect(writer.status.writes).toBe(1);
@@ -80,7 +81,7 @@ test('a change during a write is written after it', async () => {
     writer.changed(() => [{ name: 'later' }]);
     yield { name: 'first' };
   });
-  await vi.waitFor(() => expect(writer.status.writes).toBe(2));
+  await vi.waitFor(() => expect(writer.status.writes).toBe(2), soon);
   expect((await tier().load()).records).toEqual([{ name: 'later' }]);
 });
 
@@ -118,7 +119,7 @@ test('only the newest damaged files are kept', async () => {
   for (let i = 0; i < 6; i++) {
     writeFileSync(path, `damage ${i}`);
     await tier().load();
-    await vi.waitFor(() => expect(Date.now()).toBeGreaterThan(statSync(directory).mtimeMs + 1));
+    await vi.waitFor(() => expect(Date.now()).toBeGreaterThan(statSync(directory).mtimeMs + 1), soon);
   }
   expect(readdirSync(directory)).toHaveLength(3);
 });
