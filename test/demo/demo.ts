@@ -1,8 +1,8 @@
 import { mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { Authority, type CatalogueDocument, MeshHost, Program, TUNNEL_PORT } from '../support/mesh.ts';
+import type { MeshHost } from '../support/mesh.ts';
 import { waitFor } from '../support/process.ts';
 import { iperf3, mariadb, nginx, postgres, redis } from '../support/servers.ts';
+import { at, catalogueOf, Site } from '../support/site.ts';
 import { type Host, Topology } from '../support/topology.ts';
 import { twoZones } from '../support/zones.ts';
 
@@ -12,6 +12,7 @@ import { twoZones } from '../support/zones.ts';
  */
 
 const PORTS = { web: 8080, exempt: 9100, redis: 6379, postgres: 5432, mariadb: 3306, iperf: 5201 } as const;
+const PLAN = { services: PORTS };
 
 let held = 0;
 let broken = 0;
@@ -41,38 +42,9 @@ function equal(found: string, expected: string): void {
     throw new Error(`expected ${JSON.stringify(expected)}, found ${JSON.stringify(found)}`);
 }
 
-function at(address: string, port: number): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
-}
-
-/** What the registry directory of every host says: where the services run, and where each host's tunnel listens. */
-function catalogue(topology: Topology): CatalogueDocument {
-  const zoneOf = (name: string) => (name === 'c' || name.startsWith('gw2') ? 'dc2' : 'dc1');
-  const instances = (port: number) =>
-    ['b', 'c'].flatMap((name) =>
-      [topology.host(name).ipv4, topology.host(name).ipv6].map((ip) => ({
-        address: at(ip, port),
-        node: name,
-        zone: zoneOf(name),
-      })),
-    );
-  return {
-    services: Object.entries(PORTS).map(([name, port]) => ({
-      name,
-      protocol: 'tcp',
-      instances: instances(port),
-    })),
-    nodes: Object.keys(twoZones.hosts).map((name) => ({
-      name,
-      zone: zoneOf(name),
-      tunnel: at(topology.host(name).ipv4, TUNNEL_PORT),
-    })),
-  };
-}
-
 class Demo {
   readonly #topology: Topology;
-  readonly #mesh = new Map<string, MeshHost>();
+  #site: Site | undefined;
 
   constructor(topology: Topology) {
     this.#topology = topology;
@@ -83,9 +55,8 @@ class Demo {
   }
 
   #node(name: string): MeshHost {
-    const found = this.#mesh.get(name);
-    if (found === undefined) throw new Error(`mesh-node does not run on ${name}`);
-    return found;
+    if (this.#site === undefined) throw new Error('there is no authority');
+    return this.#site.mesh(name);
   }
 
   async #curl(to: string, port: number): Promise<string> {
@@ -141,44 +112,15 @@ class Demo {
 
   async #start(): Promise<void> {
     heading('mesh-node on every host, zone-agents gw1a gw1b gw2a gw2b between the data centres');
-    const gateways = (names: readonly string[], network: string) =>
-      names.map((node) => ({ node, address: at(this.#host(node).address('ipv4', network), TUNNEL_PORT) }));
-    const document = catalogue(this.#topology);
-    const services = Object.keys(PORTS);
-    let program: Program | undefined;
-    let authority: Authority | undefined;
     await check('mesh-node ca init makes an authority', async () => {
-      program = await Program.prepare(this.#topology);
-      authority = await Authority.create(program, join(this.#topology.directory, 'ca'));
+      this.#site = await Site.create(this.#topology);
       return undefined;
     });
     await check('mesh-node run on a, b, c and mesh-node zone-agent on the gateways are ready', async () => {
-      if (program === undefined || authority === undefined) throw new Error('there is no authority');
-      const [prepared, issuer] = [program, authority];
       const started = performance.now();
-      await Promise.all(
-        Object.keys(twoZones.hosts).map(async (name) => {
-          const zone = name === 'c' || name.startsWith('gw2') ? 'dc2' : 'dc1';
-          const other = zone === 'dc1' ? 'dc2' : 'dc1';
-          const gateway = name.startsWith('gw');
-          const near = zone === 'dc1' ? ['gw1a', 'gw1b'] : ['gw2a', 'gw2b'];
-          const far = zone === 'dc1' ? ['gw2a', 'gw2b'] : ['gw1a', 'gw1b'];
-          const mesh = await MeshHost.prepare(this.#host(name), prepared, issuer, {
-            zone,
-            role: gateway ? 'zone-agent' : 'node',
-            grants: gateway ? { relay: true } : name === 'a' ? { callAs: ['shop'] } : { host: services },
-            config: {
-              ...(name === 'a' ? { node: { callAs: 'shop' } } : {}),
-              // A host goes through a zone-agent of its own zone, and that one through one of the other zone.
-              zones: [{ name: other, gateways: gateway ? gateways(far, 'ingress') : gateways(near, zone) }],
-            },
-          });
-          if (name === 'a') await this.#topology.mount(mesh.catalogueDirectory);
-          await mesh.writeCatalogue('services.yaml', document);
-          this.#mesh.set(name, mesh);
-          await mesh.start();
-        }),
-      );
+      await this.#site?.start(PLAN, async (mesh) => {
+        if (mesh.host.name === 'a') await this.#topology.mount(mesh.catalogueDirectory);
+      });
       return `${((performance.now() - started) / 1000).toFixed(1)} s`;
     });
   }
@@ -242,9 +184,11 @@ class Demo {
         const report = await a.must(['iperf3', '-c', host.ipv4, '-n', '128M', '--json', ...flags], {
           timeoutMs: 30_000,
         });
-        const { end } = JSON.parse(report) as {
+        const { end, error } = JSON.parse(report) as {
+          error?: string;
           end: { sum_received: { bytes: number; bits_per_second: number } };
         };
+        if (error !== undefined) throw new Error(error);
         if (end.sum_received.bytes < 120 * 1024 * 1024)
           throw new Error(`only ${end.sum_received.bytes} bytes arrived`);
         await this.#tookPath(at(host.ipv4, PORTS.iperf), path);
@@ -261,7 +205,7 @@ class Demo {
       await rm(mesh.catalogueDirectory, { recursive: true });
       await waitFor('the agent notices', async () => {
         const answer = (await mesh.api('/v1/registries')) as { registries: { state: string }[] };
-        return answer.registries.every((registry) => registry.state !== 'up');
+        return answer.registries.every((registry) => registry.state === 'unreachable');
       });
       equal(await this.#curl(this.#host('b').ipv4, PORTS.web), `b ${this.#host('b').ipv4}`);
       return undefined;
@@ -282,10 +226,10 @@ class Demo {
     }
     await check('the registry is back and is believed again', async () => {
       await mkdir(mesh.catalogueDirectory, { recursive: true });
-      await mesh.writeCatalogue('services.yaml', catalogue(this.#topology));
+      await mesh.writeCatalogue('services.yaml', catalogueOf(this.#topology, PLAN));
       await waitFor('the agent notices', async () => {
         const answer = (await mesh.api('/v1/registries')) as { registries: { state: string }[] };
-        return answer.registries.every((registry) => registry.state === 'up');
+        return answer.registries.every((registry) => registry.state === 'synced');
       });
       return undefined;
     });
