@@ -47,7 +47,7 @@ export type ToSupervisor =
 /** Largest message of either direction; deltas are cut into parts far below it. */
 export const MAX_CONTROL_MESSAGE = 16 * 1024 * 1024;
 /** Bytes that may wait for the other side; beyond it the other side counts as hung. */
-export const MAX_CONTROL_BACKLOG = 64 * 1024 * 1024;
+const MAX_CONTROL_BACKLOG = 64 * 1024 * 1024;
 
 const packr = new Packr({ useRecords: false });
 
