@@ -38,8 +38,8 @@ export async function until(what: string, condition: () => boolean): Promise<voi
   }
 }
 
-export const node = (name: string): NodeName => parseNodeName(name)!;
-export const service = (name: string): ServiceName => parseServiceName(name)!;
+const node = (name: string): NodeName => parseNodeName(name)!;
+const service = (name: string): ServiceName => parseServiceName(name)!;
 export const openEcho: OpenRequest = {
   kind: 'service',
   service: service('echo'),
@@ -111,11 +111,7 @@ export function settings(change: Partial<TunnelSettings> = {}): TunnelSettings {
   return { ...configSchema.parse({}).tunnel, ...change };
 }
 
-/** Log lines of a test, to look at. */
-export const logged: string[] = [];
-const write = (fields: object, message: string) => {
-  logged.push(`${message} ${JSON.stringify(fields)}`);
-};
+const write = () => {};
 
 export function context(change: Partial<TunnelSettings> = {}, epoch = 1n): TunnelContext {
   return {
