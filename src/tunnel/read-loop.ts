@@ -4,10 +4,19 @@ import type { Duplex } from 'node:stream';
 const READ_BUFFER = 64 * 1024;
 /** All sessions of the process read into it: bytes are used up within the call. */
 const shared = Buffer.allocUnsafeSlow(READ_BUFFER);
+/**
+ * Sessions inside a relay stream read while the session that carries them is in the middle of its own bytes: they have
+ * a buffer to themselves, or they would overwrite what the outer one has not parsed yet.
+ */
+const sharedInside = Buffer.allocUnsafeSlow(READ_BUFFER);
 
 /** What node:net keeps for its documented option `onread`, which TLS sockets of a server cannot be given. */
 interface NativeSocket {
-  readonly _handle?: { useUserBuffer?(buffer: Uint8Array): void } | null;
+  readonly _handle?: {
+    useUserBuffer?(buffer: Uint8Array): void;
+    /** What a TLS socket stands on; node wraps a stream that is no socket, and names it here. */
+    readonly _parentWrap?: { readonly stream?: Duplex };
+  } | null;
   [symbol: symbol]: unknown;
 }
 
@@ -25,11 +34,12 @@ export function readLoop(socket: Duplex, receive: (bytes: Buffer) => void): bool
   const callback = own.find((symbol) => symbol.description === 'kBufferCb');
   const useUserBuffer = native._handle?.useUserBuffer;
   if (buffer === undefined || callback === undefined || typeof useUserBuffer !== 'function') return false;
+  const into = native._handle?._parentWrap?.stream === undefined ? shared : sharedInside;
   native[callback] = (count: number): boolean => {
-    receive(shared.subarray(0, count));
+    receive(into.subarray(0, count));
     return true;
   };
-  native[buffer] = shared;
-  useUserBuffer.call(native._handle, shared);
+  native[buffer] = into;
+  useUserBuffer.call(native._handle, into);
   return true;
 }
