@@ -216,7 +216,6 @@ const limits = z
       .max(1024)
       .default(64)
       .describe('Connections accepted in one turn of the loop.'),
-    writeBuffer: size('256KiB').describe('Bytes held for one connection before its other side is paused.'),
     keepaliveIdle: duration('30s').describe(
       'TCP keepalive on both legs; under the 60 s CLOSE_WAIT timeout of conntrack.',
     ),

@@ -25,6 +25,7 @@ import { WorkerMetrics } from './worker-metrics.ts';
 
 /** What a worker is born with. */
 export interface DataPlaneOptions {
+  readonly index: number;
   readonly listeners: readonly Listener[];
   /** Drawn once for each start of the agent. */
   readonly epoch: bigint;
@@ -52,7 +53,7 @@ export class NodeDataPlane implements DataPlane {
     this.#options = options;
     const { config, node } = settings;
     const { log } = options;
-    this.#metrics = new WorkerMetrics();
+    this.#metrics = new WorkerMetrics(`worker-${options.index}`);
     this.#accessLog = new AccessLog({
       target: config.telemetry.accessLog,
       bufferBytes: config.telemetry.accessLogBuffer,
@@ -97,8 +98,8 @@ export class NodeDataPlane implements DataPlane {
       {
         route: (destination) => lookup(this.#snapshot, destination, own),
         pick: (service, exclude) => this.#balancer.pick(service, exclude),
-        started: (service, instance) =>
-          this.#metrics.observed(service.name, this.#balancer.started(service, instance)),
+        started: (service, instance, path, attempt) =>
+          this.#metrics.observed(service.name, path, attempt, this.#balancer.started(service, instance)),
         open: (service, instance) => paths.open(service, instance),
         direct,
         callerNode: node,

@@ -22,8 +22,11 @@ export class Knowledge {
   readonly #tiers: Tiers<Question, Service>;
   /** True once something is known: from the cache, or because a registry answered. */
   #known = false;
+  readonly #answered: (tier: string, known: boolean) => void;
 
-  constructor(config: Config, log: Log) {
+  /** `answered` is told of every answer to an on-demand question. */
+  constructor(config: Config, log: Log, answered: (tier: string, known: boolean) => void) {
+    this.#answered = answered;
     const { cache, registries, node, balance } = config;
     const context = { zone: node.zone, balance: balance.policy, log: log.child({ component: 'registry' }) };
     const cacheLog = log.child({ component: 'cache' });
@@ -80,8 +83,10 @@ export class Knowledge {
   }
 
   /** One question to registries that cannot be followed whole, through the tiers. */
-  ask(question: Question): Promise<Resolution<Service>> {
-    return this.#tiers.resolve(question);
+  async ask(question: Question): Promise<Resolution<Service>> {
+    const resolution = await this.#tiers.resolve(question);
+    this.#answered(resolution.tier, resolution.value !== undefined);
+    return resolution;
   }
 
   async stop(): Promise<void> {

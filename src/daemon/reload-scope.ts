@@ -17,7 +17,6 @@ const LIVE: readonly string[] = [
   'zones',
   'zoneAgent',
   'limits.connections',
-  'limits.writeBuffer',
   'limits.keepaliveIdle',
   'daemon.drainTimeout',
   'telemetry.logLevel',

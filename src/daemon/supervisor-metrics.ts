@@ -1,18 +1,22 @@
-import type { Catalogue } from '../registry/catalogue.ts';
-import { Counters } from '../telemetry/counters.ts';
+import { type CounterHandle, Counters } from '../telemetry/counters.ts';
 import { metrics } from '../telemetry/definitions.ts';
 import { MetricsRegistry } from '../telemetry/metrics-registry.ts';
+import { ProcessMetrics } from '../telemetry/process-metrics.ts';
 import type { InterceptionDriver } from './interception-driver.ts';
+import type { Knowledge } from './knowledge.ts';
 import type { WorkerSet } from './worker-set.ts';
 
 /** What the supervisor itself counts, and the sum of what its workers do. */
 export class SupervisorMetrics {
   readonly #counters = new Counters();
   readonly #registry = new MetricsRegistry();
+  readonly #process: ProcessMetrics;
+  /** Totals that others keep, as they were when they were last added. */
+  readonly #totals = new Map<CounterHandle, number>();
 
   constructor(version: string) {
     this.#counters.gauge(metrics.buildInfo, version).set(1);
-    this.#counters.gauge(metrics.processStart, 'supervisor').set(Date.now() / 1000 - process.uptime());
+    this.#process = new ProcessMetrics(this.#counters, 'supervisor');
   }
 
   get contentType(): string {
@@ -32,21 +36,34 @@ export class SupervisorMetrics {
     this.#counters.counter(metrics.configurationReloads, outcome).add();
   }
 
+  registryLost(source: string): void {
+    this.#counters.counter(metrics.registryErrors, source).add();
+  }
+
+  cacheAnswered(tier: string, known: boolean): void {
+    this.#counters.counter(metrics.cacheAnswers, tier, known ? 'positive' : 'negative').add();
+  }
+
+  #total(counter: CounterHandle, total: number): void {
+    counter.add(total - (this.#totals.get(counter) ?? 0));
+    this.#totals.set(counter, total);
+  }
+
   /** Everything, measured at the moment it is asked for. */
   async text(state: {
     readonly ready: boolean;
-    readonly catalogue: Catalogue;
+    readonly knowledge: Knowledge;
     readonly workers: WorkerSet;
     readonly interception: InterceptionDriver;
     readonly certificateExpiresAt: number | undefined;
   }): Promise<string> {
     const counters = this.#counters;
-    const { catalogue, workers } = state;
+    const { knowledge, workers } = state;
     counters.gauge(metrics.ready).set(state.ready ? 1 : 0);
     if (state.certificateExpiresAt !== undefined) {
       counters.gauge(metrics.certificateExpiry).set(state.certificateExpiresAt / 1000);
     }
-    const { version, services, registries } = catalogue.status;
+    const { version, services, registries } = knowledge.catalogue.status;
     counters.gauge(metrics.snapshotVersion).set(version);
     counters.gauge(metrics.snapshotServices).set(services);
     let instances = 0;
@@ -62,12 +79,17 @@ export class SupervisorMetrics {
     for (const worker of workers) {
       counters.gauge(metrics.workerSnapshotVersion, `worker-${worker.index}`).set(worker.acknowledged);
     }
-    const { state: rules, allowEntries, allowListProblems } = state.interception.status;
+    const { writes, failedWrites } = knowledge.cacheStatus;
+    this.#total(counters.counter(metrics.cacheFileWrites, 'ok'), writes);
+    this.#total(counters.counter(metrics.cacheFileWrites, 'failed'), failedWrites);
+    const { state: rules, allowEntries, allowListProblems, reasserted } = state.interception.status;
+    this.#total(counters.counter(metrics.rulesReasserts), reasserted);
     for (const known of ['absent', 'applied', 'withdrawn', 'withdrawn-by-operator', 'failed']) {
       counters.gauge(metrics.rulesState, known).set(known === rules ? 1 : 0);
     }
     counters.gauge(metrics.allowListEntries).set(allowEntries);
     counters.gauge(metrics.allowListErrors).set(allowListProblems.length);
+    this.#process.measure();
     this.#registry.merge('supervisor', counters.drain());
     return this.#registry.text();
   }

@@ -82,7 +82,9 @@ class Supervisor implements AdminView {
     );
     makeDirectories(config);
     this.#listeners = openListeners(config);
-    this.knowledge = new Knowledge(config, this.#log);
+    this.knowledge = new Knowledge(config, this.#log, (tier, known) =>
+      this.#metrics.cacheAnswered(tier, known),
+    );
     this.interception = new InterceptionDriver({
       config,
       uid: findUser(config.daemon.user).uid,
@@ -127,7 +129,7 @@ class Supervisor implements AdminView {
     if (metricsListen !== 'off') {
       const source = {
         contentType: this.#metrics.contentType,
-        text: () => this.#metrics.text({ ...this.#metricsView() }),
+        text: () => this.#metrics.text(this.#metricsView()),
       };
       this.#servers.push(await serveMetrics(metricsListen, admin, source));
     }
@@ -136,6 +138,7 @@ class Supervisor implements AdminView {
       delta: (delta) => this.workers.publish(delta),
       status: (source, { state, lastError }) => {
         this.#log.info({ source, state, lastError }, `registry: ${state}`);
+        if (state === 'unreachable') this.#metrics.registryLost(source);
         this.#checkCatalogue();
       },
     });
@@ -160,10 +163,9 @@ class Supervisor implements AdminView {
   }
 
   #metricsView() {
-    const { catalogue } = this.knowledge;
     const { ready } = this.readiness;
-    const { workers, interception, certificateExpiresAt } = this;
-    return { ready, catalogue, workers, interception, certificateExpiresAt };
+    const { knowledge, workers, interception, certificateExpiresAt } = this;
+    return { ready, knowledge, workers, interception, certificateExpiresAt };
   }
 
   #startWorkers(): WorkerSet {

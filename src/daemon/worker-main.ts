@@ -27,7 +27,7 @@ new Worker(
   new Socket({ fd: CONTROL_FD, readable: true, writable: true }),
   (settings) => {
     log.level = settings.config.telemetry.logLevel;
-    return new NodeDataPlane(settings, { listeners, epoch: BigInt(birth.epoch), log });
+    return new NodeDataPlane(settings, { index: birth.index, listeners, epoch: BigInt(birth.epoch), log });
   },
   (code) => log.flush(() => process.exit(code)),
 );

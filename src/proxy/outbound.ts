@@ -40,7 +40,8 @@ export interface PickToken {
 export interface OutboundDependencies {
   route(destination: OriginalDestination): OutboundRoute;
   pick(service: Service, exclude: ReadonlySet<Instance>): Instance | undefined;
-  started(service: Service, instance: Instance): PickToken;
+  /** An attempt begins: the first one is 1. */
+  started(service: Service, instance: Instance, path: ConnectionPath, attempt: number): PickToken;
   /** The way through the mesh; throws nothing, failures arrive as `close`. */
   open(service: Service, instance: Instance): OpenedPath;
   /** The way without the mesh. */
@@ -181,7 +182,7 @@ class Opening implements ChannelHandler {
     entry.instance = instance.id;
     entry.zone = instance.zone;
     entry.path = opened.path;
-    const token = this.#deps.started(service, instance);
+    const token = this.#deps.started(service, instance, opened.path, entry.attempts);
     this.#token = token;
     this.#connect(
       opened.channel,

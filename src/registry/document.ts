@@ -1,5 +1,6 @@
 import { isMap, isPair, isScalar, LineCounter, type ParsedNode, parseDocument, type YAMLMap } from 'yaml';
 import { z } from 'zod';
+import { MOST_DEPTH, tooDeep } from '../config/nesting.ts';
 import { parseEndpoint } from '../model/address.ts';
 import {
   balancePolicies,
@@ -109,6 +110,9 @@ export function parseCatalogueDocument(text: string): CatalogueDocument {
     const { line, col } = lines.linePos(offset);
     return `${line}:${col}`;
   };
+  const deep = tooDeep(text);
+  if (deep !== undefined)
+    throw new DocumentError([`offset ${deep}: nested deeper than ${MOST_DEPTH} levels`]);
   let root: ParsedNode | null;
   let value: unknown;
   try {

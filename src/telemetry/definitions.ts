@@ -85,24 +85,19 @@ export const metrics = {
 
   tunnels: gauge('tunnels', 'Tunnels by state and by who dialled.', ['state', 'direction']),
   tunnelStreams: gauge('tunnel_streams', 'Open streams on tunnels.', ['direction']),
-  tunnelStreamsOpened: counter('tunnel_streams_opened', 'Streams opened on tunnels.', ['direction']),
   tunnelRoundTrip: histogram(
     'tunnel_round_trip_seconds',
-    'Round trip of keepalive pings on tunnels.',
+    'Round trip of each open tunnel, looked at with every flush of the counts.',
     [],
     LATENCY,
   ),
   tunnelDials: counter('tunnel_dials', 'Tunnels dialled, by outcome (ok or an error code).', ['outcome']),
-  tunnelBytes: counter('tunnel_bytes', 'Payload bytes carried by tunnels.', ['flow']),
 
   registryUp: gauge('registry_up', '1 while the registry answers.', ['source']),
   registryAge: gauge('registry_age_seconds', 'Time since the registry last confirmed what it told.', [
     'source',
   ]),
-  registryChanges: counter('registry_changes', 'Changes taken over from a registry.', ['source']),
-  registryErrors: counter('registry_errors', 'Failed exchanges with a registry and entries refused.', [
-    'source',
-  ]),
+  registryErrors: counter('registry_errors', 'Times that a registry became unreachable.', ['source']),
   cacheAnswers: counter('cache_answers', 'Answers to on-demand questions, by tier and kind.', [
     'tier',
     'kind',
@@ -144,11 +139,6 @@ export const metrics = {
   processDescriptorsLimit: gauge('process_max_descriptors', 'File descriptors that may be in use.', [
     'process',
   ]),
-  processLoopDelay: gauge(
-    'process_loop_delay_seconds',
-    'Longest time that the event loop was late since the last measurement.',
-    ['process'],
-  ),
   processStart: gauge('process_start_time_seconds', 'Start of the process, in seconds since the epoch.', [
     'process',
   ]),
