@@ -1,0 +1,38 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { at, Site } from '../support/site.ts';
+import { Topology } from '../support/topology.ts';
+import { type Transfer, traffic, trafficServer } from '../support/traffic.ts';
+import { twoZones } from '../support/zones.ts';
+
+const PORT = 7000;
+const GIGABYTE = 10 ** 9;
+
+// Every byte arrives, and in its place: through one tunnel, and through two zone-agents.
+describe.each(['ipv4', 'ipv6'] as const)('one gigabyte each way on %s', (family) => {
+  let site: Site;
+  beforeAll(async () => {
+    const topology = await Topology.create('mnlab', twoZones);
+    site = await Site.create(topology);
+    for (const name of ['b', 'c']) await trafficServer(topology.host(name), PORT);
+    await site.start({ services: { traffic: PORT }, tunnels: family });
+  });
+  afterAll(() => site.topology.stop());
+
+  test.each([
+    ['tunnel', 'b', 'up'],
+    ['tunnel', 'b', 'down'],
+    ['relay', 'c', 'up'],
+    ['relay', 'c', 'down'],
+  ] as const)('%s to %s, %s', async (path, name, verb) => {
+    const ip = site.host(name).address(family);
+    const result = await traffic<Transfer>(site.host('a'), verb, ip, PORT, GIGABYTE);
+    expect(result).toMatchObject({ bytes: GIGABYTE, match: true });
+    const line = await site
+      .mesh('a')
+      .logged(
+        'the transfer',
+        (one) => one.destination === at(ip, PORT) && one.bytesSent! + one.bytesReceived! >= GIGABYTE,
+      );
+    expect(line).toMatchObject({ path, reason: 'done' });
+  });
+});
