@@ -16,6 +16,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'lab',
+          globalSetup: 'test/support/build.ts',
           include: ['test/lab/**/*.test.ts'],
           fileParallelism: false,
           testTimeout: 120_000,
@@ -26,6 +27,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'interop',
+          globalSetup: 'test/support/build.ts',
           include: ['test/interop/**/*.test.ts'],
           fileParallelism: false,
           testTimeout: 120_000,
