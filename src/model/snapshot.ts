@@ -39,9 +39,7 @@ export const emptySnapshot: Snapshot = Object.freeze({
 });
 
 /** Every address a service claims, with what the address means (docs/architecture.md, "What an address means"). */
-function claimsOf(
-  service: Service,
-): readonly { readonly endpoint: Endpoint; readonly claim: Claim }[] {
+function claimsOf(service: Service): readonly { readonly endpoint: Endpoint; readonly claim: Claim }[] {
   const whole: Claim = { service: service.name };
   return [
     ...service.addresses.map((endpoint) => ({ endpoint, claim: whole })),
