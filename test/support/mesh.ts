@@ -11,7 +11,7 @@ import { type Host, REPOSITORY, type Topology, type User } from './topology.ts';
 export const TUNNEL_PORT = 15_008;
 
 /** The user that the daemon runs as, made when the machine does not have it yet. */
-export async function meshUser(): Promise<User> {
+async function meshUser(): Promise<User> {
   const name = 'mesh-node';
   if ((await run(['id', '-u', name])).code !== 0) {
     await must([

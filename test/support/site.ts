@@ -24,7 +24,7 @@ export function at(address: string, port: number): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-export function zoneOf(host: string): 'dc1' | 'dc2' {
+function zoneOf(host: string): 'dc1' | 'dc2' {
   return host === 'c' || host.startsWith('gw2') ? 'dc2' : 'dc1';
 }
 

@@ -54,7 +54,7 @@ export interface SpawnOptions extends RunOptions {
 }
 
 /** The command line that drops from root to a user, keeping the process id. */
-export function asUser(user: User, capabilities: readonly string[] = []): string[] {
+function asUser(user: User, capabilities: readonly string[] = []): string[] {
   const kept = capabilities.map((capability) => `+${capability}`).join(',');
   return [
     'setpriv',
