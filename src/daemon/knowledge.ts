@@ -73,6 +73,12 @@ export class Knowledge {
     this.catalogue.seed(records);
   }
 
+  /** Takes what another one knows: registries that both follow go on from there. */
+  succeed(previous: Knowledge): void {
+    this.#known = previous.known;
+    this.catalogue.seed(previous.catalogue.records());
+  }
+
   /** Begins to follow the registries, and to write down what they say. */
   start(): void {
     this.catalogue.listen({

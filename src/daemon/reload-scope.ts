@@ -13,6 +13,8 @@ const LIVE: readonly string[] = [
   'identity.authority',
   'identity.certificate',
   'identity.key',
+  'registries',
+  'cache',
   'balance',
   'zones',
   'zoneAgent',

@@ -52,7 +52,7 @@ class Supervisor implements AdminView {
   readonly node: NodeName;
   readonly startedAt = Date.now();
   readonly readiness: Readiness;
-  readonly knowledge: Knowledge;
+  knowledge: Knowledge;
   readonly interception: InterceptionDriver;
   readonly #options: SupervisorOptions;
   readonly #log: Log;
@@ -134,16 +134,7 @@ class Supervisor implements AdminView {
       this.#servers.push(await serveMetrics(metricsListen, admin, source));
     }
     await this.interception.start();
-    this.knowledge.catalogue.listen({
-      delta: (delta) => this.workers.publish(delta),
-      status: (source, { state, lastError }) => {
-        this.#log.info({ source, state, lastError }, `registry: ${state}`);
-        if (state === 'unreachable') this.#metrics.registryLost(source);
-        this.#checkCatalogue();
-      },
-    });
-    this.knowledge.start();
-    this.#checkCatalogue();
+    this.#followCatalogue();
     this.#watchdog();
     await this.#ended;
   }
@@ -160,6 +151,34 @@ class Supervisor implements AdminView {
     this.readiness.set('draining', 'asked to');
     await this.interception.withdraw();
     void this.#stop();
+  }
+
+  #newKnowledge(config: Config): Knowledge {
+    return new Knowledge(config, this.#log, (tier, known) => this.#metrics.cacheAnswered(tier, known));
+  }
+
+  /** From now on every change of the catalogue goes to the workers. */
+  #followCatalogue(): void {
+    this.knowledge.catalogue.listen({
+      delta: (delta) => this.workers.publish(delta),
+      status: (source, { state, lastError }) => {
+        this.#log.info({ source, state, lastError }, `registry: ${state}`);
+        if (state === 'unreachable') this.#metrics.registryLost(source);
+        this.#checkCatalogue();
+      },
+    });
+    this.knowledge.start();
+    this.#checkCatalogue();
+  }
+
+  /** Other registries or another cache: what is known stays until the new ones have answered. */
+  async #replaceKnowledge(config: Config): Promise<void> {
+    const next = this.#newKnowledge(config);
+    next.succeed(this.knowledge);
+    await this.knowledge.stop();
+    this.knowledge = next;
+    this.workers.restart();
+    this.#followCatalogue();
   }
 
   #metricsView() {
@@ -252,7 +271,11 @@ class Supervisor implements AdminView {
     try {
       const config = this.#options.reload();
       const scope = reloadScope(this.#config, config);
-      this.#config = { ...config, ...keepUntilRestart(this.#config) };
+      const before = this.#config;
+      this.#config = { ...config, ...keepUntilRestart(before) };
+      if (scope.changed.some((key) => key === 'registries' || key.startsWith('cache.'))) {
+        await this.#replaceKnowledge(this.#config);
+      }
       this.#log.level = config.telemetry.logLevel;
       await this.#loadCredentials();
       this.workers.configure(this.#workerSettings());
@@ -309,8 +332,8 @@ class Supervisor implements AdminView {
 }
 
 /** What a reload cannot change keeps its old value, so that a worker which is started later agrees with the others. */
-function keepUntilRestart({ registries, cache, tunnel, daemon }: Config): Partial<Config> {
-  return { registries, cache, tunnel, daemon };
+function keepUntilRestart({ tunnel, daemon }: Config): Partial<Config> {
+  return { tunnel, daemon };
 }
 
 function automaticWorkers(): number {

@@ -90,11 +90,17 @@ export class WorkerProcess {
 
   /** Sends everything there is, as a chain of deltas; the worker serves once it has applied them. */
   begin(deltas: readonly SnapshotDelta[]): void {
+    this.restart(deltas);
+    this.#send({ t: 'synced' });
+    this.#become('syncing');
+  }
+
+  /** Replaces what the worker knows by another catalogue; it goes on serving meanwhile. */
+  restart(deltas: readonly SnapshotDelta[]): void {
+    this.acknowledged = -1;
     deltas.forEach((delta, at) => {
       this.#send({ t: 'delta', delta, first: at === 0 });
     });
-    this.#send({ t: 'synced' });
-    this.#become('syncing');
   }
 
   /** Sends the next change of the catalogue. */

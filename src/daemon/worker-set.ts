@@ -66,6 +66,12 @@ export class WorkerSet {
     for (const worker of this.#workers.values()) worker.publish(delta);
   }
 
+  /** There is another catalogue: every worker is given all of it. */
+  restart(): void {
+    this.#announced = -1;
+    for (const worker of this.#workers.values()) worker.restart(this.#options.full());
+  }
+
   configure(settings: WorkerSettings): void {
     for (const worker of this.#workers.values()) worker.configure(settings);
   }

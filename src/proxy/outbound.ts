@@ -188,8 +188,9 @@ class Opening implements ChannelHandler {
       opened.channel,
       (why) => {
         const agentFailed = opened.viaAgent && why.source === 'peer' && why.reason !== 'denied';
-        if (agentFailed) this.#agentless.push(instance);
-        else token.failed();
+        // Nothing is known against the instance itself. One behind a relay has no route from here, so it is no way out.
+        if (!agentFailed) token.failed();
+        else if (opened.path === 'tunnel') this.#agentless.push(instance);
         token.finished();
         this.#token = undefined;
         if (why.delivered) this.refuse(reasonOf(why), why.detail);
