@@ -47,6 +47,22 @@ const codeNumbers: Readonly<Record<ErrorCode, number>> = {
 };
 const codesByNumber = new Map<number, ErrorCode>(errorCodes.map((code) => [codeNumbers[code], code]));
 
+/** With these an agent speaks of the application, or of what it decided about the caller; with all others of itself. */
+const calleeCodes: ReadonlySet<ErrorCode> = new Set([
+  'refused',
+  'timeout',
+  'reset',
+  'unreachable',
+  'no-instance',
+  'no-service',
+  'denied',
+]);
+
+/** Whose doing a RESET with this code is. */
+export function resetSource(code: ErrorCode): 'peer' | 'callee' {
+  return calleeCodes.has(code) ? 'callee' : 'peer';
+}
+
 /** What each side says first. */
 export interface Hello {
   /** Bytes that a stream may send before its ACCEPT. */

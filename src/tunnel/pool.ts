@@ -1,4 +1,5 @@
 import { MeshError } from '../model/errors.ts';
+import { grants, type PeerIdentity } from '../model/peer.ts';
 import type { NodeName } from '../model/service.ts';
 import type { TunnelCredentials } from './credentials.ts';
 import { dialTunnel, type TunnelTarget } from './dial.ts';
@@ -25,11 +26,17 @@ export interface TunnelStats {
   readonly bytesOut: number;
 }
 
+/** A stream with what it asks for, which the peer's certificate has to allow. */
+interface Wanted {
+  readonly stream: TunnelStream;
+  readonly request: OpenRequest;
+}
+
 interface Peer {
   readonly target: TunnelTarget;
   readonly sessions: Set<TunnelSession>;
   dialling: boolean;
-  queue: TunnelStream[];
+  queue: Wanted[];
   failures: number;
   /** No dial before this, in ms of the monotonic clock. */
   retryAt: number;
@@ -58,7 +65,8 @@ export class TunnelPool {
 
   /**
    * A stream to `target`, at once: what is written waits until the session is up. When there is none to be had, the
-   * stream closes with `delivered: false`. Throws a RangeError when `request` is too long for an OPEN frame.
+   * stream closes with `delivered: false`; so it does, as `denied`, when the peer's certificate does not grant what the
+   * request is for. Throws a RangeError when `request` is too long for an OPEN frame.
    */
   open(target: TunnelTarget, request: OpenRequest): TunnelStream {
     const { scheduler } = this.#context;
@@ -68,10 +76,10 @@ export class TunnelPool {
     const refusal = session === undefined ? this.#refusal(peer) : undefined;
     if (this.#draining !== undefined)
       this.#failLater(stream, new MeshError('draining', 'agent', 'the agent stops'));
-    else if (session !== undefined) session.adopt(stream);
+    else if (session !== undefined) this.#adopt(session, { stream, request });
     else if (refusal !== undefined) this.#failLater(stream, refusal);
     else {
-      peer.queue.push(stream);
+      peer.queue.push({ stream, request });
       if (!peer.dialling) this.#dial(peer);
     }
     return stream;
@@ -161,13 +169,20 @@ export class TunnelPool {
   #refusal(peer: Peer): MeshError | undefined {
     if (peer.dialling) {
       if (peer.queue.length >= MAX_QUEUED)
-        peer.queue = peer.queue.filter((stream) => stream.state === 'queued');
+        peer.queue = peer.queue.filter(({ stream }) => stream.state === 'queued');
       if (peer.queue.length < MAX_QUEUED) return undefined;
       return new MeshError('overload', 'agent', 'too many streams wait for the tunnel');
     }
     if (performance.now() < peer.retryAt) return peer.lastError;
     if (this.#tunnels < this.#context.settings.maxTunnels) return undefined;
     return new MeshError('overload', 'agent', 'too many tunnels');
+  }
+
+  /** The one place where a stream gets its session: only where the peer's own certificate allows it. */
+  #adopt(session: TunnelSession, { stream, request }: Wanted): void {
+    const objection = objectionTo(session.peer, request);
+    if (objection === undefined) session.adopt(stream);
+    else this.#failLater(stream, new MeshError('denied', 'peer', objection));
   }
 
   #failLater(stream: TunnelStream, error: MeshError): void {
@@ -177,7 +192,7 @@ export class TunnelPool {
   #failQueue(peer: Peer, error: MeshError): void {
     const queue = peer.queue;
     peer.queue = [];
-    for (const stream of queue) stream.fail(error.code, false, error.message);
+    for (const { stream } of queue) stream.fail(error.code, false, error.message);
   }
 
   /** The one dial of a peer: whoever comes meanwhile waits for it. */
@@ -221,10 +236,10 @@ export class TunnelPool {
     }
     const queue = peer.queue;
     peer.queue = [];
-    for (const stream of queue) {
-      if (stream.state !== 'queued') continue;
-      if (session.hasRoom) session.adopt(stream);
-      else peer.queue.push(stream);
+    for (const wanted of queue) {
+      if (wanted.stream.state !== 'queued') continue;
+      if (session.hasRoom) this.#adopt(session, wanted);
+      else peer.queue.push(wanted);
     }
     if (peer.queue.length === 0) return;
     const refusal = this.#refusal(peer);
@@ -246,4 +261,15 @@ export class TunnelPool {
     const waiting = this.#draining ?? [];
     for (const resolve of waiting.splice(0)) resolve();
   }
+}
+
+/** Why this peer may not be asked for that; its registry entries say nothing, its certificate has the word. */
+function objectionTo(peer: PeerIdentity, request: OpenRequest): string | undefined {
+  if (request.kind === 'relay') {
+    return peer.relay
+      ? undefined
+      : `the certificate of ${peer.node} does not make it a zone-agent that may relay`;
+  }
+  if (grants(peer.host, request.service)) return undefined;
+  return `the certificate of ${peer.node} does not grant hosting ${request.service}`;
 }

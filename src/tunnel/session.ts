@@ -15,6 +15,7 @@ import {
   readHello,
   readPing,
   readReset,
+  resetSource,
   writeGoaway,
   writeHello,
   writeReset,
@@ -388,7 +389,7 @@ export class TunnelSession implements StreamLink {
     if (stream === undefined) return;
     const { code, delivered, detail } = readReset(body);
     // Where nothing was sent nothing can have arrived, whatever the peer says.
-    stream.fail(code, delivered && stream.bytesSent > 0, detail, 'callee');
+    stream.fail(code, delivered && stream.bytesSent > 0, detail, resetSource(code));
   }
 
   #onGoaway(body: Buffer): void {

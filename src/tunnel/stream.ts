@@ -375,7 +375,7 @@ export class TunnelStream implements Channel, OutboxClient {
     if (this.#flowing && this.#rx.length === 0) this.#deliverEnd();
   }
 
-  /** RESET arrived (`callee`), or the session or its dial failed (`peer`). */
+  /** RESET arrived (`peer` or `callee`, by its code), or the session or its dial failed (`peer`). */
   fail(reason: ErrorCode, delivered: boolean, detail: string, source: 'peer' | 'callee' = 'peer'): void {
     if (this.#state === 'closed') return;
     this.#finish();

@@ -11,15 +11,17 @@ import {
   writeHello,
   writePing,
 } from '../../../src/tunnel/frame.ts';
-import { encodeOpen } from '../../../src/tunnel/open-request.ts';
+import { encodeOpen, type OpenRequest } from '../../../src/tunnel/open-request.ts';
 import { TunnelPool } from '../../../src/tunnel/pool.ts';
 import type { TunnelStream } from '../../../src/tunnel/stream.ts';
 import {
   context,
   echo,
   makePair,
+  node,
   openEcho,
   type Pair,
+  service,
   settings,
   TestAuthority,
   TestCredentials,
@@ -137,6 +139,12 @@ describe('streams', () => {
       source: 'callee',
       detail: 'nobody listens',
     });
+    for (const code of ['draining', 'overload', 'protocol', 'tunnel-lost'] as const) {
+      pair.onOffer = ({ stream }) => stream.reset(code);
+      const agent = watch(pair.pool.open(pair.target, openEcho));
+      await until(code, () => agent.close !== undefined);
+      expect(agent.close).toMatchObject({ reason: code, delivered: false, source: 'peer' });
+    }
     pair.onOffer = (offer) => {
       echo(offer);
       offer.stream.handler.data = () => offer.stream.reset('reset');
@@ -259,6 +267,49 @@ describe('dial and pool', () => {
     await until('refused by the server', () => unbelieved.close !== undefined);
     expect(unbelieved.close).toMatchObject({ delivered: false });
     expect(pair.acceptor.sessions.size).toBe(0);
+  });
+
+  test('a stream goes only where the certificate of the peer allows it: queued, and in a session that stands', async () => {
+    const pair = await pairOf();
+    pair.onOffer = echo;
+    pair.credentials.peersMay = { host: new Set([service('echo')]) };
+    const other: OpenRequest = { ...openEcho, service: service('orders') };
+    const relay: OpenRequest = {
+      kind: 'relay',
+      service: service('echo'),
+      zone: 'z',
+      node: node('n'),
+      hops: 1,
+      via: [],
+    };
+    const denied = (what: RegExp) => ({
+      reason: 'denied',
+      delivered: false,
+      source: 'peer',
+      detail: expect.stringMatching(what),
+    });
+    const verify = async (): Promise<void> => {
+      const allowed = watch(pair.pool.open(pair.target, openEcho));
+      const hosting = watch(pair.pool.open(pair.target, other));
+      const relaying = watch(pair.pool.open(pair.target, relay));
+      hosting.stream.write(Buffer.from('secret'));
+      expect(hosting.close).toBeUndefined();
+      await until('answers', () => allowed.opened && !!hosting.close && !!relaying.close);
+      expect(hosting.close).toEqual(denied(/server does not grant hosting orders/));
+      expect(relaying.close).toEqual(denied(/server .* relay/));
+      expect(allowed.close).toBeUndefined();
+    };
+    await verify();
+    await verify();
+    expect(pair.offers.map(({ open }) => open)).toEqual([openEcho, openEcho]);
+    expect([...pair.acceptor.sessions].map(({ streamCount }) => streamCount)).toEqual([2]);
+    const zoneAgent = await pairOf();
+    zoneAgent.onOffer = echo;
+    zoneAgent.credentials.peersMay = { host: new Set(), relay: true };
+    const relayed = watch(zoneAgent.pool.open(zoneAgent.target, relay));
+    const hosted = watch(zoneAgent.pool.open(zoneAgent.target, openEcho));
+    await until('answers', () => relayed.opened && hosted.close !== undefined);
+    expect(hosted.close).toEqual(denied(/hosting echo/));
   });
 
   test('a certificate that is renewed is used for new handshakes; live tunnels stay', async () => {

@@ -38,8 +38,8 @@ export async function until(what: string, condition: () => boolean): Promise<voi
   }
 }
 
-const node = (name: string): NodeName => parseNodeName(name)!;
-const service = (name: string): ServiceName => parseServiceName(name)!;
+export const node = (name: string): NodeName => parseNodeName(name)!;
+export const service = (name: string): ServiceName => parseServiceName(name)!;
 export const openEcho: OpenRequest = {
   kind: 'service',
   service: service('echo'),
@@ -89,6 +89,8 @@ export class TestAuthority {
 /** Credentials that believe every certificate of the authority for the name it says. */
 export class TestCredentials implements TunnelCredentials {
   pair: TunnelKeyPair;
+  /** What its peers' certificates say beyond their name; by default everything but `relay`. */
+  peersMay: Partial<PeerIdentity> = {};
 
   constructor(pair: TunnelKeyPair) {
     this.pair = pair;
@@ -102,7 +104,8 @@ export class TestCredentials implements TunnelCredentials {
     const name = /CN=(.*)/.exec(new X509Certificate(raw).subject)?.[1];
     if (!chainAuthorized || name === undefined) throw new MeshError('tls', 'peer', 'not believed');
     const everything = new Set(['*'] as const);
-    return { node: node(name), callAs: everything, host: everything, relay: false, expiresAt: 0 };
+    const may = { callAs: everything, host: everything, relay: false, expiresAt: 0, ...this.peersMay };
+    return { node: node(name), ...may };
   }
 }
 
@@ -151,6 +154,8 @@ export function echo({ stream }: Offer): void {
 export interface Pair {
   readonly acceptor: TunnelAcceptor;
   readonly pool: TunnelPool;
+  /** The pool's. */
+  readonly credentials: TestCredentials;
   readonly target: TunnelTarget;
   readonly offers: Offer[];
   readonly port: number;
@@ -181,12 +186,14 @@ export async function makePair(
       },
     },
   );
-  const pool = new TunnelPool(context(options.client), new TestCredentials(authority.issue('client')));
+  const credentials = new TestCredentials(authority.issue('client'));
+  const pool = new TunnelPool(context(options.client), credentials);
   const listening = await acceptor.listen({ host: '127.0.0.1', port: 0 });
   const port = options.through === undefined ? listening : await options.through(listening);
   const pair: Pair = {
     acceptor,
     pool,
+    credentials,
     target: target('server', port),
     offers,
     port,
