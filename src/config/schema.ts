@@ -165,6 +165,9 @@ const balance = z
       .default('round-robin')
       .describe('For services that name no policy of their own.'),
     connectTimeout: duration('5s').describe('Bound on reaching one instance.'),
+    agentPatience: duration('1s').describe(
+      'How long the agent of a permissive instance may take to answer before the instance is reached directly.',
+    ),
     attempts: z
       .int()
       .min(1)

@@ -102,6 +102,7 @@ export class NodeDataPlane implements DataPlane {
           this.#metrics.observed(service.name, path, attempt, this.#balancer.started(service, instance)),
         open: (service, instance) => paths.open(service, instance),
         direct,
+        after: (milliseconds, expired) => this.#poller.deadlines.after(milliseconds, expired),
         callerNode: node,
         callerService,
         settings: () => this.#settings.config.balance,

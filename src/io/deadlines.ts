@@ -28,6 +28,13 @@ export class Deadlines {
     this.#waiting.delete(item);
   }
 
+  /** Calls `expired` once, after at least this time; the answer takes it back. */
+  after(milliseconds: number, expired: () => void): () => void {
+    const item = { deadline: performance.now() + milliseconds, expired };
+    this.add(item);
+    return () => this.#waiting.delete(item);
+  }
+
   close(): void {
     this.#closed = true;
     this.#waiting.clear();

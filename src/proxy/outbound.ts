@@ -24,6 +24,8 @@ export interface OpenedPath {
   readonly path: ConnectionPath;
   /** True when another agent stands between, so that its failure is not the instance's. */
   readonly viaAgent: boolean;
+  /** Resets the channel if no byte of the caller has left; false when some has, and it must be waited for. */
+  abandon?(): boolean;
 }
 
 /** Told when a pick is over: how it went, for outlier ejection and least connections. */
@@ -46,12 +48,16 @@ export interface OutboundDependencies {
   open(service: Service, instance: Instance): OpenedPath;
   /** The way without the mesh. */
   direct(endpoint: Endpoint): Channel;
+  /** Calls `expired` once, about then; the answer takes it back. Cheap: there is one for many connections. */
+  after(milliseconds: number, expired: () => void): () => void;
   readonly callerNode: NodeName;
   callerService(): ServiceName | undefined;
   settings(): OutboundSettings;
 }
 
 export interface OutboundSettings {
+  /** Bound on the way through another agent, where going past it is allowed. */
+  readonly agentPatience: number;
   /** Instances tried for one connection. */
   readonly attempts: number;
   /** Bytes of the caller that are kept for another attempt; may be passed by one read. */
@@ -109,6 +115,8 @@ class Opening implements ChannelHandler {
   #replayBytes = 0;
   #clientEnded = false;
   #over = false;
+  /** Takes the bound on an agent's answer back. */
+  #patience: () => void = () => {};
 
   constructor(client: Channel, entry: ConnectionEntry, deps: OutboundDependencies) {
     this.#client = client;
@@ -144,6 +152,7 @@ class Opening implements ChannelHandler {
   refuse(reason: EndReason, detail?: string): void {
     if (this.#over) return;
     this.#over = true;
+    this.#patience();
     this.#client.reset(reason === 'done' || reason === 'client-reset' ? 'reset' : reason);
     this.#upstream?.reset();
     this.#token?.finished();
@@ -184,9 +193,20 @@ class Opening implements ChannelHandler {
     entry.path = opened.path;
     const token = this.#deps.started(service, instance, opened.path, entry.attempts);
     this.#token = token;
+    let late = false;
+    // A peer that is cut off answers nothing at all: its permissive services must not wait for the last timeout.
+    if (opened.abandon !== undefined && opened.path === 'tunnel' && service.mode === 'permissive') {
+      this.#patience = this.#deps.after(this.#deps.settings().agentPatience, () => {
+        late = opened.abandon?.() ?? false;
+      });
+    }
     this.#connect(
       opened.channel,
-      (why) => {
+      (closed) => {
+        this.#patience();
+        const why: ChannelClose = late
+          ? { ...closed, reason: 'timeout', source: 'peer', detail: 'no answer from the agent in time' }
+          : closed;
         const agentFailed = opened.viaAgent && why.source === 'peer' && why.reason !== 'denied';
         // Nothing is known against the instance itself. One behind a relay has no route from here, so it is no way out.
         if (!agentFailed) token.failed();
@@ -236,6 +256,7 @@ class Opening implements ChannelHandler {
   #opened(upstream: Channel): void {
     if (this.#over) return;
     this.#over = true;
+    this.#patience();
     const token = this.#token;
     token?.connected();
     const entry = this.#entry;
@@ -270,6 +291,7 @@ class Opening implements ChannelHandler {
   close(why: ChannelClose): void {
     if (this.#over) return;
     this.#over = true;
+    this.#patience();
     this.#upstream?.reset();
     this.#token?.finished();
     this.#entry.finish(why.reason === 'reset' ? 'client-reset' : reasonOf(why), why.detail);

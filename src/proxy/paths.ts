@@ -21,7 +21,10 @@ export interface PathsDependencies {
   readonly gateways: Gateways;
   direct(endpoint: Endpoint): Channel;
   /** A stream over the tunnel to this target; undefined while this node has no certificate. */
-  openStream(target: TunnelTarget, request: OpenRequest): Channel | undefined;
+  openStream(
+    target: TunnelTarget,
+    request: OpenRequest,
+  ): (Channel & { readonly bytesSent: number }) | undefined;
 }
 
 const noCertificate: ChannelClose = {
@@ -63,8 +66,15 @@ export class Paths {
       ...(callerService === undefined ? {} : { callerService }),
     };
     const target = relayed ? this.#relayTarget(node, service.name) : directTarget(node);
-    const channel = deps.openStream(target, request) ?? new FailedChannel(noCertificate);
-    return { channel, path: relayed ? 'relay' : 'tunnel', viaAgent: true };
+    const path = relayed ? 'relay' : 'tunnel';
+    const channel = deps.openStream(target, request);
+    if (channel === undefined) return { channel: new FailedChannel(noCertificate), path, viaAgent: true };
+    const abandon = (): boolean => {
+      if (channel.bytesSent > 0) return false;
+      channel.reset('timeout');
+      return true;
+    };
+    return { channel, path, viaAgent: true, abandon };
   }
 
   /** Relay streams through the gateways of a zone, in the order in which they should be tried; made when asked for. */

@@ -42,6 +42,7 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
   const opened: { instance: string; channel: MemoryChannel }[] = [];
   const direct: { to: string; channel: MemoryChannel }[] = [];
   const outcomes: string[] = [];
+  const timers = new Set<() => void>();
   const outbound = new Outbound(
     {
       route: () => route,
@@ -54,7 +55,12 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
       open: (_service, { id }) => {
         const channel = new MemoryChannel();
         opened.push({ instance: id, channel });
-        return { channel, path: 'tunnel', viaAgent: true };
+        const abandon = () => {
+          if (channel.written.length > 0) return false;
+          channel.reset('timeout');
+          return true;
+        };
+        return { channel, path: 'tunnel', viaAgent: true, abandon };
       },
       direct: (to) => {
         const channel = new MemoryChannel();
@@ -63,13 +69,17 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
       },
       callerNode: 'me' as NodeName,
       callerService: () => undefined,
-      settings: () => ({ attempts: 3, replayBuffer: 10 }),
+      settings: () => ({ attempts: 3, replayBuffer: 10, agentPatience: 1000 }),
+      after: (_milliseconds, expired) => {
+        timers.add(expired);
+        return () => timers.delete(expired);
+      },
       ...overrides,
     },
     new Connections('0', { started: () => {}, ended: (record) => records.push(record) }),
   );
   const client = new MemoryChannel();
-  return { outbound, client, records, opened, direct, outcomes };
+  return { outbound, client, records, opened, direct, outcomes, timers };
 }
 
 const refusedByCallee: ChannelClose = { reason: 'refused', delivered: false, source: 'callee' };
@@ -152,6 +162,25 @@ describe('Outbound', () => {
     denied.opened[0]!.channel.close({ reason: 'denied', delivered: false, source: 'peer' });
     expect(denied.direct).toEqual([]);
     expect(denied.client.resetWith).toBe('denied');
+  });
+
+  it('goes past an agent that does not answer, unless bytes are with it already', async () => {
+    const web = service('permissive', [instance('1')]);
+    const quiet = setup({ kind: 'service', service: web });
+    quiet.outbound.accept(quiet.client, from, destination, listener);
+    for (const expired of quiet.timers) expired();
+    await turn();
+    expect(quiet.direct.map((d) => d.to)).toEqual(['10.0.0.1']);
+    expect(quiet.outcomes).toEqual(['1 finished']);
+
+    const sent = setup({ kind: 'service', service: web });
+    sent.outbound.accept(sent.client, from, destination, listener);
+    sent.client.handler.data(Buffer.from('may have arrived'));
+    for (const expired of sent.timers) expired();
+    await turn();
+    expect(sent.direct).toEqual([]);
+    sent.opened[0]!.channel.handler.open!();
+    expect(sent.timers.size).toBe(0);
   });
 
   it('tries one named instance and no other', () => {
