@@ -37,7 +37,7 @@ export class MemoryChannel implements Channel {
     if (this.closed || this.resetWith !== undefined) return;
     if (code !== undefined && !this.accepted) this.refusal = { code, detail: detail ?? '' };
     this.resetWith = code ?? 'none';
-    queueMicrotask(() => this.close({ reason: 'local', delivered: true }));
+    queueMicrotask(() => this.close({ reason: 'local', delivered: this.written.length > 0 }));
   }
 
   pause(): void {
