@@ -1,33 +1,30 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
-import { availableParallelism, hostname } from 'node:os';
 import type { ReloadAnswer } from '../admin/api.ts';
 import { adminSocket } from '../admin/api.ts';
 import { type AdminServer, serveAdmin, serveMetrics } from '../admin/server.ts';
 import type { Config } from '../config/schema.ts';
-import { NodeCredentials, readCredentials } from '../identity/node-credentials.ts';
 import { clearAmbientCapabilities } from '../io/capabilities.ts';
 import { raiseDescriptorLimit } from '../io/descriptors.ts';
 import { ServiceNotifier, watchdogInterval } from '../io/notify.ts';
 import { MeshError } from '../model/errors.ts';
-import { type NodeName, parseNodeName } from '../model/service.ts';
+import type { NodeName } from '../model/service.ts';
 import { createLog, type Log } from '../telemetry/log.ts';
 import { type AdminView, SupervisorAdmin } from './admin-backend.ts';
 import type { WorkerSettings } from './control.ts';
+import { makeDirectories, nodeName, programVersion, workerCount } from './host.ts';
 import { InterceptionDriver } from './interception-driver.ts';
 import { Knowledge } from './knowledge.ts';
 import { launchWorker } from './launch.ts';
 import { closeListeners, type Listener, openListeners } from './listeners.ts';
+import { OwnCredentials } from './own-credentials.ts';
 import { dropRoot } from './privileges.ts';
 import { Readiness } from './readiness.ts';
 import { reloadScope } from './reload-scope.ts';
+import { SentSnapshots } from './sent-snapshots.ts';
 import { SupervisorMetrics } from './supervisor-metrics.ts';
 import { findUser } from './user.ts';
 import { WorkerSet } from './worker-set.ts';
 
-/** One worker serves this many cores; more than this many workers gain nothing (they share the tunnels' peers). */
-const CORES_PER_WORKER = 4;
-const MAX_WORKERS = 4;
 /** Time a worker has to end after its drain deadline. */
 const EXIT_GRACE_MS = 2_000;
 
@@ -58,13 +55,14 @@ class Supervisor implements AdminView {
   readonly #log: Log;
   readonly #notifier = new ServiceNotifier(process.env['NOTIFY_SOCKET']);
   readonly #metrics: SupervisorMetrics;
+  readonly #credentials: OwnCredentials;
   readonly #listeners: readonly Listener[];
+  readonly #sent = new SentSnapshots();
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
   #workers: WorkerSet | undefined;
   #servers: AdminServer[] = [];
   #config: Config;
-  #credentials: NodeCredentials | undefined;
   #stopping: Promise<void> | undefined;
   #reloading: Promise<unknown> = Promise.resolve();
 
@@ -76,6 +74,7 @@ class Supervisor implements AdminView {
     this.role = options.zoneAgent ? 'zone-agent' : 'node';
     this.#log = createLog({ level: config.telemetry.logLevel, process: 'supervisor' });
     this.node = nodeName(config);
+    this.#credentials = new OwnCredentials(this.node, this.#log);
     this.#metrics = new SupervisorMetrics(this.version);
     this.readiness = new Readiness(['workers', 'catalogue', 'interception'], (ready) =>
       this.#log.info({ ready, blockers: this.readiness.list }, ready ? 'ready' : 'not ready'),
@@ -110,7 +109,7 @@ class Supervisor implements AdminView {
   }
 
   get certificateExpiresAt(): number | undefined {
-    return this.#credentials?.expiresAt;
+    return this.#credentials.expiresAt;
   }
 
   async run(): Promise<void> {
@@ -120,7 +119,7 @@ class Supervisor implements AdminView {
       'starting',
     );
     this.#handleSignals();
-    await this.#loadCredentials();
+    await this.#credentials.load(this.#config);
     await this.knowledge.load();
     const admin = new SupervisorAdmin(this);
     this.#workers = this.#startWorkers();
@@ -160,7 +159,10 @@ class Supervisor implements AdminView {
   /** From now on every change of the catalogue goes to the workers. */
   #followCatalogue(): void {
     this.knowledge.catalogue.listen({
-      delta: (delta) => this.workers.publish(delta),
+      delta: (delta) => {
+        this.#sent.sent(this.knowledge.catalogue.snapshot);
+        this.workers.publish(delta);
+      },
       status: (source, { state, lastError }) => {
         this.#log.info({ source, state, lastError }, `registry: ${state}`);
         if (state === 'unreachable') this.#metrics.registryLost(source);
@@ -177,6 +179,7 @@ class Supervisor implements AdminView {
     next.succeed(this.knowledge);
     await this.knowledge.stop();
     this.knowledge = next;
+    this.#sent.clear();
     this.workers.restart();
     this.#followCatalogue();
   }
@@ -195,15 +198,18 @@ class Supervisor implements AdminView {
       hangTimeoutMs: daemon.hangTimeout,
     };
     return new WorkerSet({
-      size: daemon.workers === 'auto' ? automaticWorkers() : daemon.workers,
+      size: workerCount(this.#config),
       hangTimeoutMs: daemon.hangTimeout,
       heartbeatMs: daemon.heartbeatInterval,
       start: (index, events) => launchWorker(index, launch, events),
-      full: () => this.knowledge.catalogue.full(),
+      full: () => {
+        this.#sent.sent(this.knowledge.catalogue.snapshot);
+        return this.knowledge.catalogue.full();
+      },
       settings: () => this.#workerSettings(),
       onAcknowledged: (version) => {
-        const { snapshot } = this.knowledge.catalogue;
-        if (version >= snapshot.version) this.interception.acknowledged(snapshot);
+        const snapshot = this.#sent.acknowledged(version);
+        if (snapshot !== undefined) this.interception.acknowledged(snapshot);
       },
       onMetrics: (index, delta) => this.#metrics.worker(`worker-${index}`, delta as never),
       onTransition: (index, pid, from, to) => {
@@ -224,7 +230,7 @@ class Supervisor implements AdminView {
       config: this.#config,
       node: this.node,
       relay: this.role === 'zone-agent',
-      credentials: this.#credentials?.current(),
+      credentials: this.#credentials.current(),
     };
   }
 
@@ -250,22 +256,6 @@ class Supervisor implements AdminView {
     }
   }
 
-  async #loadCredentials(): Promise<void> {
-    const { identity } = this.#config;
-    try {
-      const texts = await readCredentials(identity);
-      const options = { trustDomain: identity.trustDomain, node: this.node };
-      if (this.#credentials === undefined) this.#credentials = new NodeCredentials(texts, options);
-      else this.#credentials.replace(texts);
-    } catch (error) {
-      // Tunnels need a certificate; permissive services do not, and a host without one must still boot.
-      this.#log.error(
-        { error },
-        this.#credentials === undefined ? 'identity: no tunnels' : 'identity: the old one stays',
-      );
-    }
-  }
-
   async #reload(): Promise<ReloadAnswer> {
     this.#notifier.tell('reloading');
     try {
@@ -277,7 +267,7 @@ class Supervisor implements AdminView {
         await this.#replaceKnowledge(this.#config);
       }
       this.#log.level = config.telemetry.logLevel;
-      await this.#loadCredentials();
+      await this.#credentials.load(this.#config);
       this.workers.configure(this.#workerSettings());
       await this.interception.configure(this.#config);
       this.#metrics.reload('ok');
@@ -334,35 +324,4 @@ class Supervisor implements AdminView {
 /** What a reload cannot change keeps its old value, so that a worker which is started later agrees with the others. */
 function keepUntilRestart({ tunnel, daemon }: Config): Partial<Config> {
   return { tunnel, daemon };
-}
-
-function automaticWorkers(): number {
-  return Math.min(MAX_WORKERS, Math.max(1, Math.floor(availableParallelism() / CORES_PER_WORKER)));
-}
-
-function nodeName(config: Config): NodeName {
-  const text = config.node.name ?? hostname().toLowerCase();
-  const name = parseNodeName(text);
-  if (name === undefined) {
-    throw new MeshError(
-      'configuration',
-      'operator',
-      `node.name: the host name ${text} is no node name; set one`,
-    );
-  }
-  return name;
-}
-
-function makeDirectories({ daemon }: Config): void {
-  for (const [path, mode] of [
-    [daemon.stateDirectory, 0o700],
-    [daemon.runtimeDirectory, 0o750],
-  ] as const) {
-    if (mkdirSync(path, { recursive: true, mode }) !== undefined) chmodSync(path, mode);
-  }
-}
-
-function programVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }
