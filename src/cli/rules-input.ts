@@ -2,10 +2,11 @@ import { existsSync, readFileSync } from 'node:fs';
 import { type AllowList, describeProblem, parseAllowList } from '../capture/allow-list.ts';
 import { redirectEntries } from '../capture/capture-plan.ts';
 import type { Config } from '../config/schema.ts';
+import { Knowledge } from '../daemon/knowledge.ts';
+import { ownPorts } from '../daemon/listeners.ts';
 import { findUser } from '../daemon/user.ts';
-import { type EndpointKey, parseEndpoint } from '../model/address.ts';
-import { Catalogue } from '../registry/catalogue.ts';
-import { createSource } from '../registry/create-source.ts';
+import type { EndpointKey } from '../model/address.ts';
+import { createLog } from '../telemetry/log.ts';
 import { type CliContext, CliError, exitCodes } from './context.ts';
 
 /** How long the registries may take to tell what they know. */
@@ -27,16 +28,10 @@ export async function readRulesInput(
 ): Promise<RulesInput> {
   return {
     uid: uid ?? findUser(config.daemon.user).uid,
-    ports: listenerPorts(config),
+    ports: ownPorts(config),
     allowList: readAllowList(config.capture.allowList),
     entries: config.capture.mode === 'services' ? await readEntries(config, context) : [],
   };
-}
-
-/** Ports that the daemon listens on beside the capture port. */
-function listenerPorts(config: Config): readonly number[] {
-  const metrics = parseEndpoint(config.telemetry.metricsListen)?.port;
-  return metrics === undefined ? [config.tunnel.port] : [config.tunnel.port, metrics];
 }
 
 function readAllowList(file: string): AllowList {
@@ -49,20 +44,16 @@ function readAllowList(file: string): AllowList {
   return entries;
 }
 
-/** Asks every registry once, and says which one did not answer: its services are missing from the set. */
+/** Asks every registry once, with what the cache remembers for those that do not answer, as the daemon does. */
 async function readEntries(config: Config, context: CliContext): Promise<readonly EndpointKey[]> {
-  const log = {
-    info: () => undefined,
-    warn: (_fields: object, text: string) => context.stderr(`mesh-node: ${text}\n`),
-  };
-  const sources = config.registries.map((registry) =>
-    createSource(registry, { zone: config.node.zone, balance: config.balance.policy, log }),
-  );
-  const catalogue = new Catalogue(sources, log);
+  const log = createLog({ level: 'error', process: 'cli', to: { write: (line) => context.stderr(line) } });
+  const knowledge = new Knowledge(config, log);
+  await knowledge.load();
+  const { catalogue } = knowledge;
   await new Promise<void>((resolve) => {
     const deadline = setTimeout(resolve, REGISTRY_MS);
     const settled = (): void => {
-      if (sources.some((source) => source.status.state === 'connecting')) return;
+      if (catalogue.status.registries.some(({ state }) => state === 'connecting')) return;
       clearTimeout(deadline);
       resolve();
     };
@@ -70,11 +61,12 @@ async function readEntries(config: Config, context: CliContext): Promise<readonl
     catalogue.start();
     settled();
   });
-  for (const { name, status } of sources) {
-    if (status.state === 'synced') continue;
-    context.stderr(`mesh-node: registry ${name} did not answer; its services are left out\n`);
+  for (const { name, state, cached } of catalogue.status.registries) {
+    if (state === 'synced') continue;
+    const rest = cached ? 'what the cache remembers of it is used' : 'its services are left out';
+    context.stderr(`mesh-node: registry ${name} did not answer; ${rest}\n`);
   }
   const entries = redirectEntries(Array.from(catalogue.snapshot.destinations, ([key]) => key));
-  await Promise.all(sources.map((source) => source.stop()));
+  await catalogue.stop();
   return entries;
 }

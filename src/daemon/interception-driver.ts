@@ -8,6 +8,7 @@ import { type Capability, hasCapability, withAmbientCapabilities } from '../io/c
 import type { EndpointKey } from '../model/address.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Log } from '../telemetry/log.ts';
+import { ownPorts } from './listeners.ts';
 
 /** What iptables and ipset need. RAW is asked for by iptables-legacy only. */
 const RULE_CAPABILITIES: readonly Capability[] = ['CAP_NET_ADMIN', 'CAP_NET_RAW'];
@@ -47,7 +48,7 @@ export class InterceptionDriver {
     this.#interception = new Interception({
       config: config.capture,
       uid,
-      ports: [config.tunnel.port],
+      ports: ownPorts(config),
       log: log.child({ component: 'capture' }),
       runner: ruleRunner,
       lockFile: `${config.daemon.runtimeDirectory}/xtables.lock`,

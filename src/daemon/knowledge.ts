@@ -25,7 +25,7 @@ export class Knowledge {
   readonly #answered: (tier: string, known: boolean) => void;
 
   /** `answered` is told of every answer to an on-demand question. */
-  constructor(config: Config, log: Log, answered: (tier: string, known: boolean) => void) {
+  constructor(config: Config, log: Log, answered: (tier: string, known: boolean) => void = () => {}) {
     this.#answered = answered;
     const { cache, registries, node, balance } = config;
     const context = { zone: node.zone, balance: balance.policy, log: log.child({ component: 'registry' }) };

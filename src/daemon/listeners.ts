@@ -2,7 +2,7 @@ import { networkInterfaces } from 'node:os';
 import type { Config } from '../config/schema.ts';
 import { closeDescriptor } from '../io/descriptors.ts';
 import { createListeningSocket } from '../io/listener.ts';
-import { type Endpoint, type Ip, isIpv6, parseIp } from '../model/address.ts';
+import { type Endpoint, type Ip, isIpv6, parseEndpoint, parseIp } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
 
 /** Connections that wait for a worker; the kernel caps it at net.core.somaxconn. */
@@ -45,6 +45,12 @@ export function openListeners(config: Config): readonly Listener[] {
     throw error;
   }
   return open;
+}
+
+/** Ports that the agent listens on beside the capture port: a connection to them from this host is never taken. */
+export function ownPorts({ tunnel, telemetry }: Config): readonly number[] {
+  const metrics = parseEndpoint(telemetry.metricsListen)?.port;
+  return metrics === undefined ? [tunnel.port] : [tunnel.port, metrics];
 }
 
 /** Closes them in this process; workers that inherited them keep theirs. */
