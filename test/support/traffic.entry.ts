@@ -8,9 +8,11 @@ import { setTimeout as pause } from 'node:timers/promises';
  *
  *   serve PORT                              the server, on every address
  *   up HOST PORT BYTES                      sends, and compares the SHA-256 that the server answers with
- *   down HOST PORT BYTES [BYTES-PER-SECOND] receives (no faster than said), and compares the SHA-256 at its end
+ *   down HOST PORT BYTES [RATE [MS]]        receives (for so long no faster than said), compares the SHA-256 at its end
  *   ping HOST PORT COUNT                    one byte there and back, again and again; percentiles in µs
  *   crowd HOST PORT COUNT                   so many connections, all open at once, each with an echo; then all end
+ *   hold HOST PORT PAUSE-MS                 one connection with an echo now and then: a line `echo` for each, `lost WHY` in the end
+ *   load HOST PORT PARALLEL                 short connections with an echo, one after the other, until SIGTERM
  */
 
 const DIGEST_BYTES = 32;
@@ -110,7 +112,13 @@ async function up(host: string, port: number, length: number): Promise<object> {
   return { bytes: length, ms: performance.now() - began, match: hash.digest().equals(Buffer.concat(answer)) };
 }
 
-async function down(host: string, port: number, length: number, rate: number): Promise<object> {
+async function down(
+  host: string,
+  port: number,
+  length: number,
+  rate = Number.POSITIVE_INFINITY,
+  slowMs = Number.POSITIVE_INFINITY,
+): Promise<object> {
   const socket = await dial(host, port, `down ${length}\n`);
   const hash = createHash('sha256');
   let bytes = 0;
@@ -121,7 +129,8 @@ async function down(host: string, port: number, length: number, rate: number): P
     hash.update(chunk.subarray(0, inside));
     tail = Buffer.concat([tail, chunk.subarray(inside)]);
     bytes += inside;
-    const ahead = (bytes / rate) * 1000 - (performance.now() - began);
+    const elapsed = performance.now() - began;
+    const ahead = Math.min(slowMs, (bytes / rate) * 1000) - elapsed;
     if (ahead > 5) await pause(ahead);
   }
   return {
@@ -193,11 +202,71 @@ async function crowd(host: string, port: number, count: number): Promise<object>
   return { count, echoed, openAtOnce, echoMs, failures: Object.fromEntries(failures) };
 }
 
+async function hold(host: string, port: number, pauseMs: number): Promise<object> {
+  const socket = await dial(host, port, 'echo 0\n');
+  let echoes = 0;
+  let why = 'closed';
+  socket.on('data', () => {
+    echoes++;
+    console.log('echo');
+    setTimeout(() => socket.write('.'), pauseMs);
+  });
+  socket.on('error', (error: NodeJS.ErrnoException) => {
+    why = error.code ?? error.message;
+  });
+  socket.on('end', () => socket.end());
+  process.once('SIGTERM', () => {
+    why = 'asked to';
+    socket.end();
+  });
+  socket.write('.');
+  await new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  console.log(`lost ${why}`);
+  return { echoes };
+}
+
+async function load(host: string, port: number, parallel: number): Promise<object> {
+  let stopped = false;
+  process.once('SIGTERM', () => {
+    stopped = true;
+  });
+  const failures = new Map<string, number>();
+  let done = 0;
+  let worstMs = 0;
+  const word = 'x'.repeat(1000);
+  const loop = async (): Promise<void> => {
+    while (!stopped) {
+      const began = performance.now();
+      try {
+        await exchange(host, port, word);
+        done++;
+      } catch (error) {
+        const why = (error as Error).message;
+        failures.set(why, (failures.get(why) ?? 0) + 1);
+      }
+      worstMs = Math.max(worstMs, performance.now() - began);
+      if (done % 10 === 0) console.error('progress');
+      await pause(2);
+    }
+  };
+  await Promise.all(Array.from({ length: parallel }, loop));
+  return { done, worstMs: Math.round(worstMs), failures: Object.fromEntries(failures) };
+}
+
+/** One whole connection: a word, its echo, both ends. */
+async function exchange(host: string, port: number, word: string): Promise<void> {
+  const socket = await dial(host, port, `echo 0\n${word}`);
+  socket.end();
+  let back = '';
+  for await (const chunk of socket as AsyncIterable<Buffer>) back += chunk.toString();
+  if (back !== word) throw new Error('another answer');
+}
+
 const [verb, host = '', ...numbers] = process.argv.slice(2);
 if (verb === 'serve') serve(Number(host));
 else {
-  const [port = 0, amount = 0, rate = Number.POSITIVE_INFINITY] = numbers.map(Number);
-  const wanted = { up, down, ping, crowd }[verb ?? ''];
+  const [port = 0, amount = 0, ...more] = numbers.map(Number);
+  const wanted = { up, down, ping, crowd, hold, load }[verb ?? ''];
   if (wanted === undefined) throw new Error(`no such verb: ${verb}`);
-  console.log(JSON.stringify(await wanted(host, port, amount, rate)));
+  console.log(JSON.stringify(await wanted(host, port, amount, ...more)));
 }

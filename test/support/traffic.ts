@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { Running } from './process.ts';
+import { type Running, waitFor } from './process.ts';
 import { type Host, REPOSITORY } from './topology.ts';
 
 const PROGRAM = join(REPOSITORY, 'build/test/support/traffic.entry.js');
@@ -19,6 +19,36 @@ export async function trafficServer(host: Host, port: number): Promise<Running> 
   return running;
 }
 
+/** What `ping` showed, in µs. */
+export interface Pings {
+  readonly count: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly max: number;
+}
+
+/** What `crowd` showed. */
+export interface Crowd {
+  readonly count: number;
+  readonly echoed: number;
+  readonly openAtOnce: number;
+  readonly echoMs: number;
+  /** How often each error came. */
+  readonly failures: Readonly<Record<string, number>>;
+}
+
+/** What `load` showed when it was asked to end. */
+export interface Load {
+  readonly done: number;
+  /** The longest connection, failed ones included. */
+  readonly worstMs: number;
+  readonly failures: Readonly<Record<string, number>>;
+}
+
+function client(verb: string, to: string, port: number, amounts: readonly number[]): string[] {
+  return [process.execPath, PROGRAM, verb, to, `${port}`, ...amounts.map(String)];
+}
+
 /** Runs a client of traffic.entry.ts to its end. */
 export async function traffic<T>(
   host: Host,
@@ -27,6 +57,83 @@ export async function traffic<T>(
   port: number,
   ...amounts: readonly number[]
 ): Promise<T> {
-  const command = [process.execPath, PROGRAM, verb, to, `${port}`, ...amounts.map(String)];
-  return JSON.parse(await host.must(command, { timeoutMs: 90_000 })) as T;
+  return JSON.parse(await host.must(client(verb, to, port, amounts), { timeoutMs: 90_000 })) as T;
+}
+
+/** One connection with one echo. */
+export function knock(host: Host, to: string, port: number): Promise<Crowd> {
+  return traffic<Crowd>(host, 'crowd', to, port, 1);
+}
+
+/** A connection that lives beside the test, and tells whether it does. */
+export class Held {
+  readonly #running: Running;
+
+  private constructor(running: Running) {
+    this.#running = running;
+  }
+
+  /** Resolves once it has had its first echo. */
+  static async open(host: Host, to: string, port: number): Promise<Held> {
+    const held = new Held(host.spawn('hold', client('hold', to, port, [20])));
+    await held.alive();
+    return held;
+  }
+
+  /** How it ended; undefined while it lives. */
+  get lost(): string | undefined {
+    return /^lost (.*)$/m.exec(this.#running.output)?.[1];
+  }
+
+  get #echoes(): number {
+    return this.#running.output.split('echo\n').length - 1;
+  }
+
+  /** Waits for bytes that go there and back from now on. */
+  async alive(): Promise<void> {
+    // The first one may have been under way already.
+    const enough = this.#echoes + 2;
+    await waitFor('an echo on the connection that is held', () => this.#echoes >= enough, {
+      alive: this.#running,
+    });
+  }
+
+  /** Waits until it has ended by itself; how. */
+  ended(timeoutMs?: number): Promise<string> {
+    return waitFor('the held connection ends', () => this.lost, timeoutMs === undefined ? {} : { timeoutMs });
+  }
+
+  /** Ends it in order. */
+  async close(): Promise<void> {
+    await this.#running.stop();
+  }
+}
+
+/** Connections one after the other, beside the test. */
+export class Loading {
+  readonly #running: Running;
+
+  private constructor(running: Running) {
+    this.#running = running;
+  }
+
+  static async start(host: Host, to: string, port: number, parallel: number): Promise<Loading> {
+    const loading = new Loading(host.spawn('load', client('load', to, port, [parallel])));
+    await loading.progress();
+    return loading;
+  }
+
+  /** Waits until some more connections were made. */
+  async progress(): Promise<void> {
+    const before = this.#running.output.length;
+    await waitFor('connections are made', () => this.#running.output.length > before + 30, {
+      alive: this.#running,
+    });
+  }
+
+  async stop(): Promise<Load> {
+    await this.#running.stop();
+    const line = await waitFor('the result', () => /^\{.*\}$/m.exec(this.#running.output)?.[0]);
+    return JSON.parse(line) as Load;
+  }
 }
