@@ -265,8 +265,8 @@ export class Topology implements AsyncDisposable {
   }
 
   /** Mounts an empty file system on a directory, so that a test can take it away as a failed mount would. */
-  async mount(directory: string): Promise<void> {
-    await must(['mount', '-t', 'tmpfs', '-o', 'mode=755,size=16m', this.#prefix.slice(0, -1), directory]);
+  async mount(directory: string, size = '16m'): Promise<void> {
+    await must(['mount', '-t', 'tmpfs', '-o', `mode=755,size=${size}`, this.#prefix.slice(0, -1), directory]);
     this.#mounts.push(directory);
   }
 
