@@ -218,7 +218,7 @@ export class NodeDataPlane implements DataPlane {
       channel.reset('overload');
       return;
     }
-    const interception = interceptionOf(channel);
+    const interception = interceptionOf(channel, listener.port);
     const destination = interception.kind === 'redirected' ? interception.destination : undefined;
     this.#outbound.accept(channel, remote as ClientAddress, destination, listener);
   }

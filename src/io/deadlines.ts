@@ -1,8 +1,10 @@
+import { DenseSet, type DenseSetMember } from '../model/dense-set.ts';
+
 /** How often deadlines are looked at, in milliseconds: they are late by at most this. */
 const SWEEP_INTERVAL_MS = 100;
 
 /** Something that must not take longer than until its deadline. */
-export interface Deadline {
+export interface Deadline extends DenseSetMember {
   /** On the clock of `performance.now()`. */
   readonly deadline: number;
   /** The time is over. Called once; the item has been deleted. */
@@ -14,7 +16,7 @@ export interface Deadline {
  * allocation, and one timer runs only while something waits.
  */
 export class Deadlines {
-  readonly #waiting = new Set<Deadline>();
+  readonly #waiting = new DenseSet<Deadline>();
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
@@ -24,13 +26,18 @@ export class Deadlines {
     this.#timer ??= setInterval(() => this.#sweep(), SWEEP_INTERVAL_MS);
   }
 
+  /** True while the item waits. */
+  has(item: Deadline): boolean {
+    return this.#waiting.has(item);
+  }
+
   delete(item: Deadline): void {
     this.#waiting.delete(item);
   }
 
   /** Calls `expired` once, after at least this time; the answer takes it back. */
   after(milliseconds: number, expired: () => void): () => void {
-    const item = { deadline: performance.now() + milliseconds, expired };
+    const item = { deadline: performance.now() + milliseconds, place: -1, expired };
     this.add(item);
     return () => this.#waiting.delete(item);
   }
@@ -44,8 +51,8 @@ export class Deadlines {
 
   #sweep(): void {
     const now = performance.now();
-    for (const item of this.#waiting) {
-      if (item.deadline > now) continue;
+    for (const item of this.#waiting.values()) {
+      if (item.deadline > now || !this.#waiting.has(item)) continue;
       this.#waiting.delete(item);
       item.expired();
     }

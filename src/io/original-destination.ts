@@ -1,4 +1,4 @@
-import type { OriginalDestination } from '../model/address.ts';
+import { isIpv6, type OriginalDestination } from '../model/address.ts';
 import { SO_ORIGINAL_DST, SOL_IP, SOL_IPV6 } from './constants.ts';
 import { SOCKADDR_IN6_SIZE } from './layout.ts';
 import * as libc from './libc.ts';
@@ -20,14 +20,20 @@ const sizeView = new DataView(size.buffer);
  * Asks the kernel's connection tracking. IPv4 on a dual-stack listener is asked for at the IPv4 level: that works on
  * IPv4-mapped sockets. Without NAT in this namespace the kernel answers ENOENT; a connection that no rule touched
  * gives its own local address.
+ * @param listenerPort the port that the connection was accepted on.
  */
-export function interceptionOf(channel: TcpChannel): Interception {
-  const local = channel.localEndpoint;
-  if (local === undefined) return DIRECT;
+export function interceptionOf(channel: TcpChannel, listenerPort: number): Interception {
+  const remote = channel.remoteEndpoint;
+  if (remote === undefined) return DIRECT;
   sizeView.setUint32(0, address.length, true);
-  const level = local.ip.includes(':') ? SOL_IPV6 : SOL_IP;
+  const level = isIpv6(remote.ip) ? SOL_IPV6 : SOL_IP;
   if (libc.getsockopt(channel.fd, level, SO_ORIGINAL_DST, address, size) < 0) return DIRECT;
   const original = decodeSocketAddress(address);
-  if (original === undefined || (original.port === local.port && original.ip === local.ip)) return DIRECT;
+  if (original === undefined) return DIRECT;
+  // Only a connection to the very port can have been meant for this socket: the others are spared the question.
+  if (original.port === listenerPort) {
+    const local = channel.localEndpoint;
+    if (local === undefined || (original.port === local.port && original.ip === local.ip)) return DIRECT;
+  }
   return { kind: 'redirected', destination: original as OriginalDestination };
 }

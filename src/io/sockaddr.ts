@@ -3,7 +3,7 @@ import { isIpv6, parseIp } from '../model/address.ts';
 import { AF_INET, AF_INET6 } from './constants.ts';
 import { SOCKADDR_IN_SIZE, SOCKADDR_IN6_SIZE } from './layout.ts';
 
-/** A socket address in the kernel's form; `bytes` may be longer than `size`. */
+/** A socket address in the kernel's form; `bytes` is longer than `size` says. */
 interface SocketAddress {
   readonly family: typeof AF_INET | typeof AF_INET6;
   readonly bytes: Uint8Array;
@@ -12,21 +12,29 @@ interface SocketAddress {
 
 const MAPPED_PREFIX_END = 20;
 
-/** An endpoint in the kernel's form. Port 0 is let through: the kernel then picks one. */
+/**
+ * One memory for all of them, outside of V8's heap: a small Uint8Array of its own is moved out of the heap, by
+ * malloc, when it is passed to a foreign call.
+ */
+const shared = new Uint8Array(new ArrayBuffer(SOCKADDR_IN6_SIZE));
+const ipv4Address: SocketAddress = { family: AF_INET, bytes: shared, size: SOCKADDR_IN_SIZE };
+const ipv6Address: SocketAddress = { family: AF_INET6, bytes: shared, size: SOCKADDR_IN6_SIZE };
+
+/**
+ * An endpoint in the kernel's form, valid until the next call. Port 0 is let through: the kernel then picks one.
+ */
 export function encodeSocketAddress(endpoint: { readonly ip: Ip; readonly port: number }): SocketAddress {
   const { ip, port } = endpoint;
+  shared.fill(0);
+  writePort(shared, port);
   if (isIpv6(ip)) {
-    const bytes = new Uint8Array(SOCKADDR_IN6_SIZE);
-    bytes[0] = AF_INET6;
-    writePort(bytes, port);
-    writeIpv6(bytes, ip);
-    return { family: AF_INET6, bytes, size: SOCKADDR_IN6_SIZE };
+    shared[0] = AF_INET6;
+    writeIpv6(shared, ip);
+    return ipv6Address;
   }
-  const bytes = new Uint8Array(SOCKADDR_IN_SIZE);
-  bytes[0] = AF_INET;
-  writePort(bytes, port);
-  writeIpv4(bytes, 4, ip);
-  return { family: AF_INET, bytes, size: SOCKADDR_IN_SIZE };
+  shared[0] = AF_INET;
+  writeIpv4(shared, 4, ip);
+  return ipv4Address;
 }
 
 /** Reads what the kernel wrote; undefined when the family is neither IPv4 nor IPv6. Mapped IPv4 is folded. */

@@ -16,7 +16,7 @@ export interface Keepalive {
  * apply it to a reader that is merely slow (zero window), and end a connection that is all right.
  */
 const PROBE_INTERVAL_SHARE = 0.1;
-const DEFAULT_KEEPALIVE: Keepalive = { idleMs: 30_000 };
+export const DEFAULT_KEEPALIVE: Keepalive = { idleMs: 30_000 };
 
 const value = new Uint8Array(4);
 const valueView = new DataView(value.buffer);
@@ -30,13 +30,27 @@ export function setIntegerOption(fd: number, level: number, name: number, number
 }
 
 /** What every connection of the data path wants: no Nagle delay, urgent bytes in the stream, keepalive. */
-export function setStreamOptions(fd: number, keepalive: Keepalive = DEFAULT_KEEPALIVE): void {
-  const idle = Math.max(1, Math.round(keepalive.idleMs / 1000));
+export function setStreamOptions(fd: number, keepalive?: Keepalive): void {
+  setNoDelay(fd);
+  setUrgentInline(fd);
+  setKeepalive(fd, keepalive);
+}
+
+export function setNoDelay(fd: number): void {
   setIntegerOption(fd, c.SOL_TCP, c.TCP_NODELAY, 1);
+}
+
+/** Urgent bytes stay in their place. Before any can arrive: the kernel takes them out of the stream when it is read. */
+export function setUrgentInline(fd: number): void {
   setIntegerOption(fd, c.SOL_SOCKET, c.SO_OOBINLINE, 1);
-  setIntegerOption(fd, c.SOL_TCP, c.TCP_KEEPIDLE, idle);
-  setIntegerOption(fd, c.SOL_TCP, c.TCP_KEEPINTVL, Math.max(1, Math.floor(idle * PROBE_INTERVAL_SHARE)));
+}
+
+/** In this order the idle time counts from the last segment that came, also on a connection that is older. */
+export function setKeepalive(fd: number, { idleMs }: Keepalive = DEFAULT_KEEPALIVE): void {
+  const idle = Math.max(1, Math.round(idleMs / 1000));
   setIntegerOption(fd, c.SOL_SOCKET, c.SO_KEEPALIVE, 1);
+  setIntegerOption(fd, c.SOL_TCP, c.TCP_KEEPINTVL, Math.max(1, Math.floor(idle * PROBE_INTERVAL_SHARE)));
+  setIntegerOption(fd, c.SOL_TCP, c.TCP_KEEPIDLE, idle);
 }
 
 /** The pending error of a socket, which is cleared by asking; 0 when there is none. */

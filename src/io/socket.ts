@@ -1,4 +1,4 @@
-import type { Endpoint, Ip } from '../model/address.ts';
+import { type Endpoint, type Ip, isIpv6 } from '../model/address.ts';
 import type { ErrorCode } from '../model/errors.ts';
 import type { Channel, ChannelClose, ChannelHandler } from './channel.ts';
 import * as c from './constants.ts';
@@ -10,11 +10,14 @@ import { EVENTS_BROKEN, INTEREST_STREAM, type Poller, type PollTarget } from './
 import { encodeSocketAddress } from './sockaddr.ts';
 import {
   closeWithReset,
+  DEFAULT_KEEPALIVE,
   type Keepalive,
   localEndpointOf,
   remoteEndpointOf,
   setIntegerOption,
-  setStreamOptions,
+  setKeepalive,
+  setNoDelay,
+  setUrgentInline,
   takeSocketError,
 } from './socket-options.ts';
 
@@ -25,6 +28,14 @@ const HELD_BYTES_SOFT_LIMIT = 64 << 20;
 const FRUGAL_READ_BYTES = 16 << 10;
 /** Bound on `recv` calls of one socket in one turn, so that a bulk transfer does not keep the others waiting. */
 const READS_PER_TURN = 4;
+/**
+ * Keepalive is set on connections that lived this long, or a quarter of its idle time if that is less: most end before,
+ * and three calls are spared.
+ */
+const KEEPALIVE_AFTER_MS = 10_000;
+const KEEPALIVE_AFTER_SHARE = 0.25;
+/** A first write under this size is one segment whatever the path's MTU, so Nagle's rule does not hold it back. */
+const ONE_SEGMENT_BYTES = 512;
 const SEND_FLAGS = c.MSG_NOSIGNAL | c.MSG_DONTWAIT;
 
 interface ConnectOptions {
@@ -50,8 +61,9 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
   bytesRead = 0;
   /** Bytes taken by the kernel. */
   bytesWritten = 0;
-  /** End of the time for connecting, on the clock of `performance.now()`. */
+  /** While connecting, the end of the time for it; then, when to set keepalive. On the clock of `performance.now()`. */
   deadline = 0;
+  place = -1;
 
   readonly #poller: Poller;
   #fd: number;
@@ -72,6 +84,9 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
   /** errno of a failed `send`: the connection is over as soon as what arrived before has been read. */
   #broken = 0;
   #resumeTask: (() => void) | undefined;
+  /** Options that are still to be set on the descriptor; undefined on accepted sockets, which inherited them. */
+  #keepalive: Keepalive | undefined;
+  #delayed = false;
   #local: Endpoint | undefined;
   #remote: Endpoint | undefined;
 
@@ -87,14 +102,16 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
    * `close`, after this returned.
    */
   static connect(poller: Poller, endpoint: Endpoint, options: ConnectOptions): TcpChannel {
-    const address = encodeSocketAddress(endpoint);
-    const fd = libc.socket(address.family, c.SOCK_STREAM | c.SOCK_NONBLOCK | c.SOCK_CLOEXEC, 0);
+    const family = isIpv6(endpoint.ip) ? c.AF_INET6 : c.AF_INET;
+    const fd = libc.socket(family, c.SOCK_STREAM | c.SOCK_NONBLOCK | c.SOCK_CLOEXEC, 0);
     const channel = new TcpChannel(poller, fd, 'connecting', endpoint);
     if (fd < 0) {
       channel.#fail('socket', libc.errno());
       return channel;
     }
-    setStreamOptions(fd, options.keepalive);
+    setUrgentInline(fd);
+    channel.#delayed = true;
+    channel.#keepalive = options.keepalive ?? DEFAULT_KEEPALIVE;
     if (options.localIp !== undefined) {
       setIntegerOption(fd, c.SOL_IP, c.IP_BIND_ADDRESS_NO_PORT, 1);
       const local = encodeSocketAddress({ ip: options.localIp, port: 0 });
@@ -108,6 +125,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
         return channel;
       }
     }
+    const address = encodeSocketAddress(endpoint);
     if (libc.connect(fd, address.bytes, address.size) < 0) {
       const errno = libc.errno();
       if (errno !== c.EINPROGRESS) {
@@ -160,6 +178,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
     } else if (this.#broken !== 0) {
       return true;
     } else if (this.pendingBytes === 0) {
+      if (this.#delayed && (this.bytesWritten > 0 || bytes.length > ONE_SEGMENT_BYTES)) this.#hurry();
       const sent = libc.send(this.#fd, bytes, bytes.length, SEND_FLAGS);
       if (sent === bytes.length) {
         this.bytesWritten += sent;
@@ -222,6 +241,9 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
     }
     const fd = this.#fd;
     this.#poller.unregister(fd);
+    if (this.#delayed) this.#hurry();
+    if (this.#poller.deadlines.has(this)) setKeepalive(fd, this.#keepalive);
+    this.#poller.deadlines.delete(this);
     this.#state = 'detached';
     this.#fd = -1;
     return fd;
@@ -261,6 +283,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
   /** @internal for the deadlines of the poller */
   expired(): void {
     if (this.#state === 'connecting') this.#finish('timeout', 'connect: no answer in time');
+    else if (this.#state === 'open') setKeepalive(this.#fd, this.#keepalive);
   }
 
   /** `closing`, `closed` or `detached`: nothing may be done any more. */
@@ -277,8 +300,9 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
   }
 
   #opened(): void {
-    this.#poller.deadlines.delete(this);
     this.#state = 'open';
+    const idleMs = this.#keepalive!.idleMs;
+    this.deadline = performance.now() + Math.min(KEEPALIVE_AFTER_MS, idleMs * KEEPALIVE_AFTER_SHARE);
     this.handler.open?.();
     if (this.#state !== 'open') return;
     if (this.pendingBytes > 0) this.#flush();
@@ -292,8 +316,15 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
     this.#blocked = true;
   }
 
+  /** From now on nothing waits for an acknowledgement. The first small write never does, and is often the last. */
+  #hurry(): void {
+    this.#delayed = false;
+    setNoDelay(this.#fd);
+  }
+
   #flush(): void {
     const pending = this.#pending!;
+    if (this.#delayed) this.#hurry();
     while (pending.length > 0) {
       const head = pending.head();
       const sent = libc.send(this.#fd, head, head.length, SEND_FLAGS);
@@ -336,7 +367,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
           if (count < size) this.#readable = this.#readToTheEnd;
           else if (this.#readSize < readBuffer.length) this.#readSize *= 2;
           this.bytesRead += count;
-          this.handler.data(readBuffer.subarray(0, count));
+          this.handler.data(this.#poller.readBytes(count));
         } else if (count === 0) {
           this.#readable = false;
           if (this.#broken === 0) this.#ended();
@@ -388,7 +419,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
 
   /** Frees the descriptor at once, and tells the owner at the end of the batch: never from within its own call. */
   #finish(reason: ChannelClose['reason'], detail: string | undefined): void {
-    if (this.#state === 'connecting') this.#poller.deadlines.delete(this);
+    this.#poller.deadlines.delete(this);
     this.#state = 'closing';
     const fd = this.#fd;
     this.#fd = -1;

@@ -45,7 +45,7 @@ describe('original destination', () => {
     listener = new TcpListener(poller, fd, {
       acceptBatch: 16,
       onConnection(channel) {
-        arrived?.(interceptionOf(channel));
+        arrived?.(interceptionOf(channel, PORT));
         channel.reset();
       },
     });

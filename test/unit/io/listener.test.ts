@@ -8,6 +8,7 @@ import { TcpChannel } from '../../../src/io/socket.ts';
 import { localEndpointOf } from '../../../src/io/socket-options.ts';
 import type { Ip } from '../../../src/model/address.ts';
 import { MeshError } from '../../../src/model/errors.ts';
+import { socketOption } from './socket-option.ts';
 
 const LOOPBACK = '127.0.0.1' as Ip;
 const RLIMIT_NOFILE = 7;
@@ -84,20 +85,13 @@ describe('listening', () => {
   test('accepted connections inherit keepalive, no delay and urgent bytes in the stream', async () => {
     dial(LOOPBACK, listen(LOOPBACK));
     await until('accepted', () => accepted.length === 1);
-    const option = (fd: number, level: number, name: number) => {
-      const value = new Int32Array(1);
-      const size = new Uint32Array([4]);
-      libc.getsockopt(fd, level, name, new Uint8Array(value.buffer), new Uint8Array(size.buffer));
-      return value[0]!;
-    };
-    for (const { fd } of [accepted[0]!, clients[0]!]) {
-      expect(option(fd, 6, 1)).not.toBe(0); // TCP_NODELAY
-      expect(option(fd, 1, 9)).not.toBe(0); // SO_KEEPALIVE
-      expect(option(fd, 1, 10)).not.toBe(0); // SO_OOBINLINE
-      const [idle, interval, probes] = [option(fd, 6, 4), option(fd, 6, 5), option(fd, 6, 6)];
-      expect(idle).toBe(30);
-      expect(idle + interval * probes).toBeLessThan(60);
-    }
+    const option = (level: number, name: number) => socketOption(accepted[0]!.fd, level, name);
+    expect(option(6, 1)).not.toBe(0); // TCP_NODELAY
+    expect(option(1, 9)).not.toBe(0); // SO_KEEPALIVE
+    expect(option(1, 10)).not.toBe(0); // SO_OOBINLINE
+    const [idle, interval, probes] = [option(6, 4), option(6, 5), option(6, 6)];
+    expect(idle).toBe(30);
+    expect(idle! + interval! * probes!).toBeLessThan(60);
   });
 
   test('urgent bytes arrive in place, and nothing behind them is left waiting', async () => {

@@ -9,6 +9,7 @@ import { localEndpointOf } from '../../../src/io/socket-options.ts';
 import { createSocketPair } from '../../../src/io/socketpair.ts';
 import type { Ip } from '../../../src/model/address.ts';
 import { channelConformance, Recorder } from '../../conformance/channel.ts';
+import { socketOption } from './socket-option.ts';
 
 const LOOPBACK = '127.0.0.1' as Ip;
 const poller = new Poller();
@@ -167,6 +168,49 @@ describe('TcpChannel', () => {
     near.write(new Uint8Array(16 << 20));
     expect(a.pendingBytes).toBeGreaterThan(0);
     expect(a.detach()).toBeUndefined();
+  });
+
+  test('urgent bytes in the stream at once, no delay from the second write on, keepalive once it has lived', async () => {
+    const { b, port, done } = start(LOOPBACK);
+    const keepalive = { idleMs: 2000 };
+    const a = TcpChannel.connect(poller, { ip: LOOPBACK, port }, { timeoutMs: 1000, keepalive });
+    const near = new Recorder(a);
+    cleanups.push(() => {
+      a.reset();
+      void b.then((channel) => channel.reset());
+      void done();
+    });
+    await until('open', () => near.calls.length > 0);
+    const option = (level: number, name: number) => socketOption(a.fd, level, name);
+    expect(option(1, 10)).not.toBe(0); // SO_OOBINLINE
+    a.write(Buffer.from('first'));
+    expect(option(6, 1)).toBe(0); // TCP_NODELAY
+    a.write(Buffer.from('second'));
+    expect(option(6, 1)).not.toBe(0);
+    expect(option(1, 9)).toBe(0); // SO_KEEPALIVE
+    await until('keepalive', () => option(1, 9) !== 0);
+    const [idle, interval, probes] = [option(6, 4), option(6, 5), option(6, 6)];
+    expect(idle).toBe(2);
+    expect(interval! * probes!).toBeLessThan(30);
+  });
+
+  test('a first write of more than a segment goes out without delay', async () => {
+    const { a } = await connected();
+    a.write(Buffer.alloc(3000));
+    expect(socketOption(a.fd, 6, 1)).not.toBe(0); // TCP_NODELAY
+  });
+
+  test('a descriptor that is given away has all its options', async () => {
+    const { a } = await connected();
+    const fd = a.detach()!;
+    for (const [level, name] of [
+      [6, 1], // TCP_NODELAY
+      [1, 9], // SO_KEEPALIVE
+      [1, 10], // SO_OOBINLINE
+    ] as const) {
+      expect(socketOption(fd, level, name)).not.toBe(0);
+    }
+    closeDescriptor(fd);
   });
 
   test('counts what went through', async () => {
