@@ -1,0 +1,143 @@
+import { EventEmitter, once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { ControlChannel, type ToSupervisor, type ToWorker } from '../../../src/daemon/control.ts';
+import { type WorkerEvents, WorkerProcess } from '../../../src/daemon/worker-process.ts';
+import { WorkerSet } from '../../../src/daemon/worker-set.ts';
+
+/** A worker that is no process: what it was told, and what the test lets it say. */
+class FakeWorker extends EventEmitter {
+  readonly pid: number;
+  readonly told: ToWorker[] = [];
+  readonly control: ControlChannel<ToSupervisor, ToWorker>;
+  /** Answers pings while true. */
+  alive = true;
+
+  constructor(pid: number, socket: Socket) {
+    super();
+    this.pid = pid;
+    this.control = new ControlChannel<ToSupervisor, ToWorker>(
+      socket,
+      (message) => {
+        this.told.push(message);
+        if (message.t === 'ping' && this.alive) this.control.send({ t: 'pong', id: message.id });
+        this.emit('told');
+      },
+      () => {},
+    );
+  }
+
+  kill(signal: string): boolean {
+    setImmediate(() => this.emit('exit', null, signal));
+    return true;
+  }
+
+  async until(condition: (told: readonly ToWorker[]) => boolean): Promise<void> {
+    while (!condition(this.told)) await once(this, 'told');
+  }
+}
+
+const delta = { base: 0, services: [], removedServices: [], nodes: [], removedNodes: [] };
+let directory: string;
+let server: Server;
+let workers: FakeWorker[];
+let log: string[];
+let set: WorkerSet;
+
+/** A set whose workers are fakes; resolves when `size` of them were started. */
+async function start(size: number, hangTimeoutMs = 60_000): Promise<void> {
+  const path = join(directory, 'control');
+  server = createServer().listen(path);
+  await once(server, 'listening');
+  const sockets: Socket[] = [];
+  server.on('connection', (socket) => sockets.push(socket));
+  const pairs: [Socket, Socket][] = [];
+  for (let i = 0; i < size + 2; i++) {
+    const near = connect(path);
+    await once(server, 'connection');
+    pairs.push([near, sockets.at(-1)!]);
+  }
+  set = new WorkerSet({
+    size,
+    hangTimeoutMs,
+    heartbeatMs: 5,
+    start: (index: number, events: WorkerEvents) => {
+      const [near, far] = pairs.shift()!;
+      const fake = new FakeWorker(1000 + workers.length, far);
+      workers.push(fake);
+      return new WorkerProcess(index, fake as never, near, hangTimeoutMs, events);
+    },
+    full: () => [delta],
+    settings: () => ({ node: 'x' }) as never,
+    onAcknowledged: (version) => log.push(`all have ${version}`),
+    onMetrics: () => {},
+    onTransition: (index, _pid, from, to) => log.push(`${index}: ${from} → ${to}`),
+    onExit: (index, _pid, why) => log.push(`${index} exit: ${why.replace(/\d+ ms/, 'N ms')}`),
+  });
+}
+
+async function logged(text: string): Promise<void> {
+  while (!log.includes(text)) await new Promise(setImmediate);
+}
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'mesh-workers-'));
+  workers = [];
+  log = [];
+});
+
+afterEach(async () => {
+  const drained = set.drain(0, 0);
+  for (const worker of workers) worker.emit('exit', 0, null);
+  await drained;
+  server.close();
+  rmSync(directory, { recursive: true });
+});
+
+it('tells every worker everything, and an acknowledgement counts once all have given it', async () => {
+  await start(2);
+  set.publish({ ...delta, base: 1 });
+  for (const worker of workers)
+    await worker.until((told) => told.filter(({ t }) => t === 'delta').length === 2);
+  expect(workers[0]!.told.slice(0, 4).map(({ t }) => t)).toEqual(['settings', 'delta', 'synced', 'delta']);
+  workers[0]!.control.send({ t: 'ack', version: 2 });
+  workers[1]!.control.send({ t: 'ack', version: 1 });
+  await logged('all have 1');
+  workers[1]!.control.send({ t: 'ack', version: 2 });
+  await logged('all have 2');
+  for (const worker of workers) worker.control.send({ t: 'ready' });
+  await logged('1: syncing → serving');
+  expect(set.serving).toBe(2);
+});
+
+it('replaces a worker that died, with the whole catalogue', async () => {
+  await start(1);
+  workers[0]!.emit('exit', null, 'SIGSEGV');
+  await logged('0 exit: ended by SIGSEGV');
+  while (workers.length < 2) await new Promise(setImmediate);
+  await workers[1]!.until((told) => told.some(({ t }) => t === 'synced'));
+  expect(set.restarts(0)).toBe(1);
+});
+
+it('ends and replaces a worker that gives no sign of life', async () => {
+  await start(1, 50);
+  workers[0]!.alive = false;
+  await logged('0 exit: ended by SIGKILL: no sign of life for N ms');
+  while (workers.length < 2) await new Promise(setImmediate);
+});
+
+it('asks a worker, and tells when it is gone instead of answering', async () => {
+  await start(1);
+  const [worker] = [...{ [Symbol.iterator]: () => set[Symbol.iterator]() }];
+  const answer = worker!.list('connections', 5);
+  await workers[0]!.until((told) => told.some(({ t }) => t === 'list'));
+  const question = workers[0]!.told.find((message) => message.t === 'list')!;
+  workers[0]!.control.send({ t: 'list', id: question.id, items: ['one'] });
+  expect(await answer).toEqual(['one']);
+  const unanswered = worker!.list('tunnels', 5);
+  workers[0]!.emit('exit', 1, null);
+  await expect(unanswered).rejects.toThrow(/gone: exited with 1/);
+});
