@@ -7,10 +7,11 @@ import type { IncomingStream } from '../proxy/join.ts';
 import type { RelayRequest } from '../proxy/zone-relay.ts';
 import type { Log } from '../telemetry/log.ts';
 import { TunnelAcceptor } from '../tunnel/accept.ts';
+import type { TunnelContext, TunnelSettings } from '../tunnel/context.ts';
 import type { TunnelTarget } from '../tunnel/dial.ts';
 import type { OpenRequest } from '../tunnel/open-request.ts';
 import { TunnelPool } from '../tunnel/pool.ts';
-import type { TunnelContext, TunnelSession, TunnelSettings } from '../tunnel/session.ts';
+import type { TunnelSession } from '../tunnel/session.ts';
 import type { TunnelStream } from '../tunnel/stream.ts';
 import type { Listener } from './listeners.ts';
 import type { TunnelView } from './tunnel-view.ts';
@@ -56,7 +57,9 @@ export class Tunnels {
     }
     const credentials = new NodeCredentials(texts, owner);
     this.#credentials = credentials;
-    this.#pool = new TunnelPool(this.#context, credentials);
+    this.#pool = new TunnelPool(this.#context, credentials, {
+      dialled: (outcome) => this.#options.metrics.dialled(outcome),
+    });
     this.#acceptor = new TunnelAcceptor(this.#context, credentials, {
       stream: (open, stream, session) => this.#incoming(open, stream, session),
       open: (session) => {
@@ -83,26 +86,26 @@ export class Tunnels {
 
   list(): TunnelView[] {
     const dialled = (this.#pool?.stats() ?? []).map(
-      ({ node, key, state, rtt, streams }): TunnelView => ({
+      ({ node, address, state, rtt, streams, since }): TunnelView => ({
         peer: node,
         direction: 'dialled',
         state,
-        address: key,
+        address,
         streams,
         roundTripMs: rtt,
-        since: 0,
+        since,
       }),
     );
     const accepted = Array.from(
       this.#acceptor?.sessions ?? [],
-      ({ peer, state, rtt, streamCount }): TunnelView => ({
+      ({ peer, state, rtt, streamCount, remoteAddress, since }): TunnelView => ({
         peer: peer.node,
         direction: 'accepted',
         state,
-        address: '',
+        address: remoteAddress,
         streams: streamCount,
         roundTripMs: rtt,
-        since: 0,
+        since,
       }),
     );
     return [...dialled, ...accepted];
@@ -120,7 +123,7 @@ export class Tunnels {
 
   #incoming(open: OpenRequest, stream: TunnelStream, session: TunnelSession): void {
     const { service, relay } = this.#options;
-    const from = session.peer.node;
+    const from = session.remoteAddress;
     if (open.kind === 'service') {
       const { service: name, instance, callerService } = open;
       service({ service: name, instance, callerService }, stream, session.peer, from);

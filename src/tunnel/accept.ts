@@ -5,9 +5,10 @@ import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { MeshError } from '../model/errors.ts';
 import type { PeerIdentity } from '../model/peer.ts';
+import type { TunnelContext } from './context.ts';
 import { type TunnelCredentials, type TunnelKeyPair, tlsOptions } from './credentials.ts';
 import { TCP_KEEPALIVE } from './dial.ts';
-import { type SessionEvents, type TunnelContext, TunnelSession } from './session.ts';
+import { type SessionEvents, TunnelSession } from './session.ts';
 import { acceptFor, chooseSubprotocol, TUNNEL_PATH, upgradeKey } from './websocket.ts';
 
 /** Connections that have not become tunnels; more are closed at once. */

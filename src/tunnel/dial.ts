@@ -5,8 +5,9 @@ import type { Endpoint } from '../model/address.ts';
 import { type ErrorCode, MeshError } from '../model/errors.ts';
 import type { PeerIdentity } from '../model/peer.ts';
 import type { NodeName } from '../model/service.ts';
+import type { TunnelContext } from './context.ts';
 import { secureContext, type TunnelCredentials } from './credentials.ts';
-import { type SessionEvents, type TunnelContext, TunnelSession } from './session.ts';
+import { type SessionEvents, TunnelSession } from './session.ts';
 import { acceptFor, subprotocols, TUNNEL_PATH, webSocketKey } from './websocket.ts';
 
 /** A peer, and how it is reached. */

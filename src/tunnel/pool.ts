@@ -1,10 +1,13 @@
-import { MeshError } from '../model/errors.ts';
+import { endpointKey } from '../model/address.ts';
+import { type ErrorCode, MeshError } from '../model/errors.ts';
 import { grants, type PeerIdentity } from '../model/peer.ts';
 import type { NodeName } from '../model/service.ts';
+import type { TunnelContext } from './context.ts';
 import type { TunnelCredentials } from './credentials.ts';
 import { dialTunnel, type TunnelTarget } from './dial.ts';
 import { encodeOpen, type OpenRequest } from './open-request.ts';
-import type { SessionEvents, SessionState, TunnelContext, TunnelSession } from './session.ts';
+import { VIA_RELAY } from './remote-address.ts';
+import type { SessionEvents, SessionState, TunnelSession } from './session.ts';
 import { TunnelStream } from './stream.ts';
 
 /** Streams of one peer that wait for its dial. */
@@ -24,6 +27,18 @@ export interface TunnelStats {
   readonly streams: number;
   readonly bytesIn: number;
   readonly bytesOut: number;
+  /** Where the peer is: `address:port`, or `via relay`. */
+  readonly address: string;
+  /** When it came to this state or, of a session, was made; milliseconds since the epoch. */
+  readonly since: number;
+}
+
+/** What the owner of a pool is told. */
+export interface PoolEvents {
+  /** A dialled peer opens a stream. */
+  stream: SessionEvents['stream'];
+  /** A dial is over. */
+  dialled?(outcome: 'ok' | ErrorCode): void;
 }
 
 /** A stream with what it asks for, which the peer's certificate has to allow. */
@@ -36,6 +51,8 @@ interface Peer {
   readonly target: TunnelTarget;
   readonly sessions: Set<TunnelSession>;
   dialling: boolean;
+  /** When it began to dial or to back off, in ms since the epoch. */
+  since: number;
   queue: Wanted[];
   failures: number;
   /** No dial before this, in ms of the monotonic clock. */
@@ -47,20 +64,16 @@ interface Peer {
 export class TunnelPool {
   readonly #context: TunnelContext;
   readonly #credentials: TunnelCredentials;
-  readonly #events: Pick<SessionEvents, 'stream'>;
+  readonly #events: PoolEvents;
   readonly #peers = new Map<string, Peer>();
   #tunnels = 0;
   #draining: (() => void)[] | undefined;
 
   /** `events.stream` is for streams that a dialled peer opens; without it they are refused. */
-  constructor(
-    context: TunnelContext,
-    credentials: TunnelCredentials,
-    events: Pick<SessionEvents, 'stream'> = { stream: (_open, stream) => stream.reset('denied') },
-  ) {
+  constructor(context: TunnelContext, credentials: TunnelCredentials, events: Partial<PoolEvents> = {}) {
     this.#context = context;
     this.#credentials = credentials;
-    this.#events = events;
+    this.#events = { stream: (_open, stream) => stream.reset('denied'), ...events };
   }
 
   /**
@@ -120,9 +133,10 @@ export class TunnelPool {
 
   stats(): TunnelStats[] {
     const now = performance.now();
-    const none = { rtt: undefined, bytesIn: 0, bytesOut: 0 };
     return [...this.#peers.values()].flatMap((peer) => {
-      const { node, key } = peer.target;
+      const { node, key, via } = peer.target;
+      const address = typeof via === 'function' ? VIA_RELAY : endpointKey(via);
+      const { since } = peer;
       const lines: TunnelStats[] = [...peer.sessions].map((session) => ({
         node,
         key,
@@ -131,9 +145,12 @@ export class TunnelPool {
         streams: session.streamCount,
         bytesIn: session.bytesIn,
         bytesOut: session.bytesOut,
+        address,
+        since: session.since,
       }));
-      if (peer.dialling) lines.push({ node, key, state: 'dialling', streams: peer.queue.length, ...none });
-      else if (now < peer.retryAt) lines.push({ node, key, state: 'back-off', streams: 0, ...none });
+      const none = { node, key, address, since, rtt: undefined, bytesIn: 0, bytesOut: 0 };
+      if (peer.dialling) lines.push({ ...none, state: 'dialling', streams: peer.queue.length });
+      else if (now < peer.retryAt) lines.push({ ...none, state: 'back-off', streams: 0 });
       return lines;
     });
   }
@@ -146,6 +163,7 @@ export class TunnelPool {
       target,
       sessions: new Set(),
       dialling: false,
+      since: 0,
       queue: [],
       failures: 0,
       retryAt: 0,
@@ -198,10 +216,11 @@ export class TunnelPool {
   /** The one dial of a peer: whoever comes meanwhile waits for it. */
   #dial(peer: Peer): void {
     peer.dialling = true;
+    peer.since = Date.now();
     this.#tunnels++;
     const startedAt = performance.now();
     const events: SessionEvents = {
-      ...this.#events,
+      stream: this.#events.stream,
       open: (session) => this.#opened(peer, session),
       closed: (session, error) => {
         peer.sessions.delete(session);
@@ -215,6 +234,7 @@ export class TunnelPool {
       peer.dialling = false;
       const why = error instanceof MeshError ? error : new MeshError('system', 'agent', String(error));
       this.#backOff(peer, why);
+      this.#events.dialled?.(why.code);
       this.#context.log.info(
         { peer: peer.target.node, code: why.code, error: why.message },
         'tunnel dial failed',
@@ -228,6 +248,7 @@ export class TunnelPool {
     peer.dialling = false;
     peer.failures = 0;
     peer.retryAt = 0;
+    this.#events.dialled?.('ok');
     for (const old of peer.sessions) if (old.peerEpoch !== session.peerEpoch) old.probe(PROBE_TIMEOUT);
     peer.sessions.add(session);
     if (this.#draining !== undefined) {
@@ -254,6 +275,7 @@ export class TunnelPool {
     peer.failures++;
     peer.retryAt = performance.now() + Math.random() * most;
     peer.lastError = error;
+    peer.since = Date.now();
   }
 
   #drained(): void {

@@ -230,19 +230,28 @@ describe('dial and pool', () => {
     for (const { stream } of seen) stream.write(Buffer.from('x'));
     await until('all echoes', () => seen.every(({ received }) => received === 1));
     expect(pair.acceptor.sessions.size).toBe(1);
-    expect(pair.pool.stats()).toMatchObject([{ node: 'server', state: 'open', streams: 50 }]);
+    const address = `127.0.0.1:${pair.port}`;
+    expect(pair.pool.stats()).toMatchObject([{ node: 'server', state: 'open', streams: 50, address }]);
+    const [accepted] = pair.acceptor.sessions;
+    expect(accepted!.remoteAddress).toMatch(/^127\.0\.0\.1:\d+$/);
+    expect(Math.abs(Date.now() - accepted!.since)).toBeLessThan(60_000);
+    expect(pair.dials).toEqual(['ok']);
   });
 
   test('a refused dial fails with delivered false, and further ones at once while backing off', async () => {
+    const outcomes: string[] = [];
     const pool = new TunnelPool(
       context({ backoffBase: 60_000, backoffMax: 60_000 }),
       new TestCredentials(authority.issue('client')),
+      { dialled: (outcome) => outcomes.push(outcome) },
     );
     const seen = watch(pool.open(target('server', 1), openEcho));
     expect(seen.close).toBeUndefined();
     await until('refused', () => seen.close !== undefined);
     expect(seen.close).toMatchObject({ reason: 'refused', delivered: false });
-    expect(pool.stats()).toMatchObject([{ state: 'back-off' }]);
+    expect(pool.stats()).toMatchObject([{ state: 'back-off', address: '127.0.0.1:1' }]);
+    expect(Math.abs(Date.now() - pool.stats()[0]!.since)).toBeLessThan(60_000);
+    expect(outcomes).toEqual(['refused']);
     const again = watch(pool.open(target('server', 1), openEcho));
     await Promise.resolve();
     await Promise.resolve();

@@ -15,16 +15,12 @@ import {
   type ServiceName,
 } from '../../../src/model/service.ts';
 import { TunnelAcceptor } from '../../../src/tunnel/accept.ts';
+import type { TunnelContext, TunnelSettings } from '../../../src/tunnel/context.ts';
 import type { TunnelCredentials, TunnelKeyPair } from '../../../src/tunnel/credentials.ts';
 import type { TunnelTarget } from '../../../src/tunnel/dial.ts';
 import type { OpenRequest } from '../../../src/tunnel/open-request.ts';
 import { TunnelPool } from '../../../src/tunnel/pool.ts';
-import type {
-  SessionEvents,
-  TunnelContext,
-  TunnelSession,
-  TunnelSettings,
-} from '../../../src/tunnel/session.ts';
+import type { SessionEvents, TunnelSession } from '../../../src/tunnel/session.ts';
 import type { TunnelStream } from '../../../src/tunnel/stream.ts';
 
 const DEADLINE_MS = 10_000;
@@ -156,6 +152,8 @@ export interface Pair {
   readonly pool: TunnelPool;
   /** The pool's. */
   readonly credentials: TestCredentials;
+  /** Outcomes of the pool's dials. */
+  readonly dials: readonly string[];
   readonly target: TunnelTarget;
   readonly offers: Offer[];
   readonly port: number;
@@ -186,14 +184,18 @@ export async function makePair(
       },
     },
   );
+  const dials: string[] = [];
   const credentials = new TestCredentials(authority.issue('client'));
-  const pool = new TunnelPool(context(options.client), credentials);
+  const pool = new TunnelPool(context(options.client), credentials, {
+    dialled: (outcome) => dials.push(outcome),
+  });
   const listening = await acceptor.listen({ host: '127.0.0.1', port: 0 });
   const port = options.through === undefined ? listening : await options.through(listening);
   const pair: Pair = {
     acceptor,
     pool,
     credentials,
+    dials,
     target: target('server', port),
     offers,
     port,
