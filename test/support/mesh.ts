@@ -340,6 +340,18 @@ export class MeshHost {
     return (await this.status()).workers.map((worker) => worker.pid);
   }
 
+  /** Every process of the daemon, the supervisor first. */
+  async processes(): Promise<number[]> {
+    return [this.running.pid, ...(await this.workers())];
+  }
+
+  /** Sends a signal to every process of the daemon, for what happens to a whole agent. */
+  async signalAll(signal: NodeJS.Signals, pids?: readonly number[]): Promise<readonly number[]> {
+    const all = pids ?? (await this.processes());
+    for (const pid of all) process.kill(pid, signal);
+    return all;
+  }
+
   /** Ends the daemon as systemd would; resolves with its exit code. */
   stop(): Promise<number> {
     return this.running.stop('SIGTERM', 15_000);

@@ -17,12 +17,19 @@ export interface PairPlan {
   readonly tunnels?: 'ipv4' | 'ipv6';
   readonly line?: NonNullable<NetworkPlan['line']>;
   readonly config?: ConfigInput;
+  /** Hosts that call as `shop`; the others are servers. */
+  readonly callers?: readonly string[];
   /** Instead of the usual certificate of a host. */
   readonly grants?: Readonly<Record<string, Grants>>;
 }
 
-const LAST: Readonly<Record<string, number>> = { a: 1, b: 2, d: 4 };
+const LAST: Readonly<Record<string, number>> = { a: 1, b: 2, d: 4, e: 5, f: 6 };
+const CALLERS = ['a'];
 const ZONE = 'dc1';
+
+function namesOf({ callers, servers }: PairPlan): readonly string[] {
+  return [...(callers ?? CALLERS), ...servers];
+}
 
 /** Agents on a few hosts of one network, with a traffic server for each service on each of the servers. */
 export class Pair {
@@ -46,7 +53,7 @@ export class Pair {
   ): Promise<Pair> {
     const { line } = plan;
     const lan = { ipv4: '10.82.1', ipv6: 'fd82:1', router: false, ...(line === undefined ? {} : { line }) };
-    const names = ['a', ...plan.servers];
+    const names = namesOf(plan);
     const topology = await Topology.create('mnlab', {
       networks: { lan },
       hosts: Object.fromEntries(names.map((name) => [name, { lan: LAST[name]! }])),
@@ -74,11 +81,12 @@ export class Pair {
     );
     await Promise.all(
       names.map(async (name) => {
-        const usual = name === 'a' ? { callAs: ['shop'] } : { host: Object.keys(services) };
+        const calls = (this.#plan.callers ?? CALLERS).includes(name);
+        const usual = calls ? { callAs: ['shop'] } : { host: Object.keys(services) };
         const mesh = await MeshHost.prepare(this.host(name), this.#program, this.authority, {
           zone: ZONE,
           grants: grants?.[name] ?? usual,
-          config: { ...config, ...(name === 'a' ? { node: { callAs: 'shop' } } : {}) },
+          config: { ...config, ...(calls ? { node: { callAs: 'shop' } } : {}) },
         });
         this.#mesh.set(name, mesh);
         await mesh.writeCatalogue('services.yaml', this.catalogue());
@@ -106,7 +114,7 @@ export class Pair {
           })),
         ),
       })),
-      nodes: ['a', ...this.#plan.servers].map((name) => ({
+      nodes: namesOf(this.#plan).map((name) => ({
         name,
         zone: ZONE,
         tunnel: at(this.host(name).address(tunnels), TUNNEL_PORT),
@@ -129,11 +137,14 @@ export class Pair {
     return found;
   }
 
-  /** Every agent that still runs has written all down, ends as it should and leaves nothing; then the hosts go. */
-  async stop(): Promise<void> {
+  /**
+   * Every agent that still runs has written all down, ends as it should and leaves nothing; then the hosts go. What a
+   * killed process had not told yet is lost: the books of such an agent cannot agree.
+   */
+  async stop(killed: readonly string[] = []): Promise<void> {
     try {
       const alive = [...this.#mesh.values()].filter((mesh) => mesh.running.running);
-      await settled(alive, Object.values(this.#plan.services));
+      await settled(alive, Object.values(this.#plan.services), killed);
     } finally {
       await this.topology.stop();
     }

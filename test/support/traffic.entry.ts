@@ -8,8 +8,9 @@ import { setTimeout as pause } from 'node:timers/promises';
  *
  *   serve PORT                              the server, on every address
  *   up HOST PORT BYTES                      sends, and compares the SHA-256 that the server answers with
- *   down HOST PORT BYTES [RATE [MS]]        receives (for so long no faster than said), compares the SHA-256 at its end
- *   ping HOST PORT COUNT                    one byte there and back, again and again; percentiles in µs
+ *   down HOST PORT BYTES                    receives, and compares the SHA-256 at its end
+ *   slow HOST PORT BYTES COUNT RATE         so many of them at once, no faster than so many bytes/s each, until SIGTERM
+ *   ping HOST PORT COUNT [PARALLEL]         one byte there and back, again and again; percentiles in µs
  *   crowd HOST PORT COUNT                   so many connections, all open at once, each with an echo; then all end
  *   hold HOST PORT PAUSE-MS                 one connection with an echo now and then: a line `echo` for each, `lost WHY` in the end
  *   load HOST PORT PARALLEL                 short connections with an echo, one after the other, until SIGTERM
@@ -112,12 +113,14 @@ async function up(host: string, port: number, length: number): Promise<object> {
   return { bytes: length, ms: performance.now() - began, match: hash.digest().equals(Buffer.concat(answer)) };
 }
 
+/** False once slow readers are to read what is left as fast as they can. */
+let slowly = true;
+
 async function down(
   host: string,
   port: number,
   length: number,
   rate = Number.POSITIVE_INFINITY,
-  slowMs = Number.POSITIVE_INFINITY,
 ): Promise<object> {
   const socket = await dial(host, port, `down ${length}\n`);
   const hash = createHash('sha256');
@@ -129,9 +132,7 @@ async function down(
     hash.update(chunk.subarray(0, inside));
     tail = Buffer.concat([tail, chunk.subarray(inside)]);
     bytes += inside;
-    const elapsed = performance.now() - began;
-    const ahead = Math.min(slowMs, (bytes / rate) * 1000) - elapsed;
-    if (ahead > 5) await pause(ahead);
+    while (slowly && (bytes / rate) * 1000 > performance.now() - began) await pause(10);
   }
   return {
     bytes,
@@ -140,26 +141,44 @@ async function down(
   };
 }
 
-async function ping(host: string, port: number, count: number): Promise<object> {
-  const socket = await dial(host, port, 'echo 0\n');
+async function slow(
+  host: string,
+  port: number,
+  length: number,
+  count: number,
+  rate: number,
+): Promise<object> {
+  process.once('SIGTERM', () => {
+    slowly = false;
+  });
+  return Promise.all(Array.from({ length: count }, () => down(host, port, length, rate)));
+}
+
+async function ping(host: string, port: number, count: number, parallel = 1): Promise<object> {
   const times: number[] = [];
-  for (let i = 0; i < count; i++) {
-    const began = performance.now();
-    const back = new Promise<void>((resolve, reject) => {
-      socket.once('data', () => resolve());
-      socket.once('close', () => reject(new Error('closed')));
-    });
-    socket.write('.');
-    await back;
-    socket.removeAllListeners('close');
-    times.push((performance.now() - began) * 1000);
-    await pause(1);
-  }
-  socket.destroy();
+  const one = async (): Promise<void> => {
+    const socket = await dial(host, port, 'echo 0\n');
+    for (let i = 0; i < count; i++) {
+      const began = performance.now();
+      const back = new Promise<void>((resolve, reject) => {
+        socket.once('data', () => resolve());
+        socket.once('close', () => reject(new Error('closed')));
+      });
+      socket.write('.');
+      await back;
+      socket.removeAllListeners('close');
+      times.push((performance.now() - began) * 1000);
+      await pause(1);
+    }
+    const closed = event(socket, 'close');
+    socket.end();
+    await closed;
+  };
+  await Promise.all(Array.from({ length: parallel }, one));
   times.sort((a, b) => a - b);
   const at = (share: number) =>
     Math.round(times[Math.min(times.length - 1, Math.floor(times.length * share))]!);
-  return { count, p50: at(0.5), p99: at(0.99), max: at(1) };
+  return { count: times.length, p50: at(0.5), p99: at(0.99), max: at(1) };
 }
 
 async function crowd(host: string, port: number, count: number): Promise<object> {
@@ -262,11 +281,14 @@ async function exchange(host: string, port: number, word: string): Promise<void>
   if (back !== word) throw new Error('another answer');
 }
 
-const [verb, host = '', ...numbers] = process.argv.slice(2);
+type Client = (host: string, port: number, amount: number, ...more: number[]) => Promise<object>;
+const clients: Readonly<Record<string, Client>> = { up, down, slow, ping, crowd, hold, load };
+
+const [verb = '', host = '', ...numbers] = process.argv.slice(2);
 if (verb === 'serve') serve(Number(host));
 else {
   const [port = 0, amount = 0, ...more] = numbers.map(Number);
-  const wanted = { up, down, ping, crowd, hold, load }[verb ?? ''];
-  if (wanted === undefined) throw new Error(`no such verb: ${verb}`);
-  console.log(JSON.stringify(await wanted(host, port, amount, ...more)));
+  const client = clients[verb];
+  if (client === undefined) throw new Error(`no such verb: ${verb}`);
+  console.log(JSON.stringify(await client(host, port, amount, ...more)));
 }

@@ -137,3 +137,29 @@ export class Loading {
     return JSON.parse(line) as Load;
   }
 }
+
+/** Readers that hardly read, all at once, until they are let go. */
+export class SlowReaders {
+  readonly #running: Running;
+
+  private constructor(running: Running) {
+    this.#running = running;
+  }
+
+  static start(
+    host: Host,
+    to: string,
+    port: number,
+    plan: { readonly readers: number; readonly bytes: number; readonly bytesPerSecond: number },
+  ): SlowReaders {
+    const amounts = [plan.bytes, plan.readers, plan.bytesPerSecond];
+    return new SlowReaders(host.spawn('slow', client('slow', to, port, amounts)));
+  }
+
+  /** They read what is left at full speed; what each of them got. */
+  async release(): Promise<readonly Transfer[]> {
+    this.#running.kill('SIGTERM');
+    await this.#running.ended;
+    return JSON.parse(this.#running.output) as readonly Transfer[];
+  }
+}
