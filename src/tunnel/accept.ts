@@ -8,8 +8,9 @@ import type { PeerIdentity } from '../model/peer.ts';
 import type { TunnelContext } from './context.ts';
 import { type TunnelCredentials, type TunnelKeyPair, tlsOptions } from './credentials.ts';
 import { TCP_KEEPALIVE } from './dial.ts';
+import { UpgradeServer } from './handshake.ts';
 import { type SessionEvents, TunnelSession } from './session.ts';
-import { acceptFor, chooseSubprotocol, TUNNEL_PATH, upgradeKey } from './websocket.ts';
+import { TUNNEL_PATH } from './websocket.ts';
 
 /** Connections that have not become tunnels; more are closed at once. */
 const MAX_HALF_OPEN = 256;
@@ -25,6 +26,7 @@ export class TunnelAcceptor {
   readonly #credentials: TunnelCredentials;
   readonly #events: SessionEvents;
   readonly #server: Server;
+  readonly #upgrades = new UpgradeServer();
   readonly #sessions = new Set<TunnelSession>();
   #pair: TunnelKeyPair;
   #connections = new Set<Duplex>();
@@ -128,17 +130,11 @@ export class TunnelAcceptor {
 
   #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', () => socket.destroy());
-    const key = upgradeKey(request.method, request.headers);
-    const protocol = chooseSubprotocol(request.headers['sec-websocket-protocol']);
     if (request.url !== TUNNEL_PATH) {
       refuse(socket, '404 Not Found');
       return;
     }
-    if (key === undefined) {
-      refuse(socket, '400 Bad Request');
-      return;
-    }
-    if (protocol === undefined) {
+    if (!this.#upgrades.speaks(request)) {
       refuse(socket, '426 Upgrade Required');
       return;
     }
@@ -155,15 +151,14 @@ export class TunnelAcceptor {
       refuse(socket, '403 Forbidden');
       return;
     }
+    this.#upgrades.answer(request, socket, head, (rest) => this.#open(socket as TLSSocket, rest, peer));
+  }
+
+  #open(socket: TLSSocket, head: Buffer, peer: PeerIdentity): void {
     this.#upgraded++;
     socket.once('close', () => this.#upgraded--);
-    const tls = socket as TLSSocket;
-    tls.setTimeout(0);
-    tls.setKeepAlive(true, TCP_KEEPALIVE);
-    socket.write(
-      `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
-        `Sec-WebSocket-Accept: ${acceptFor(key)}\r\nSec-WebSocket-Protocol: ${protocol}\r\n\r\n`,
-    );
+    socket.setTimeout(0);
+    socket.setKeepAlive(true, TCP_KEEPALIVE);
     const session = new TunnelSession(this.#context, 'acceptor', socket, head, peer, {
       ...this.#events,
       closed: (self, error) => {

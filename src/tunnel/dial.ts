@@ -1,4 +1,3 @@
-import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { connect, type TLSSocket } from 'node:tls';
 import type { Endpoint } from '../model/address.ts';
@@ -7,8 +6,8 @@ import type { PeerIdentity } from '../model/peer.ts';
 import type { NodeName } from '../model/service.ts';
 import type { TunnelContext } from './context.ts';
 import { secureContext, type TunnelCredentials } from './credentials.ts';
+import { askUpgrade } from './handshake.ts';
 import { type SessionEvents, TunnelSession } from './session.ts';
-import { acceptFor, subprotocols, TUNNEL_PATH, webSocketKey } from './websocket.ts';
 
 /** A peer, and how it is reached. */
 export interface TunnelTarget {
@@ -20,8 +19,6 @@ export interface TunnelTarget {
   readonly key: string;
 }
 
-/** Largest head of the answer to an upgrade. */
-const MAX_RESPONSE_HEAD = 8192;
 /** TCP keepalive beneath the session's own, in ms: under the 60 s after which conntrack forgets half-closed ones. */
 export const TCP_KEEPALIVE = 30_000;
 
@@ -36,12 +33,18 @@ const systemCodes: Readonly<Record<string, ErrorCode>> = {
   EACCES: 'denied',
 };
 
+function codeOf(code: string): ErrorCode {
+  const known = systemCodes[code];
+  if (known !== undefined) return known;
+  // What is wrong with an answer to the upgrade has no code, or one of the HTTP parser.
+  if (code === '' || code.startsWith('HPE_')) return 'protocol';
+  return /SSL|TLS|CERT|SIGNATURE|ISSUER|SELF_SIGNED/.test(code) ? 'tls' : 'system';
+}
+
 function dialError(cause: unknown, node: NodeName): MeshError {
   if (cause instanceof MeshError) return cause;
   const { code = '', message } = cause as NodeJS.ErrnoException;
-  const known =
-    systemCodes[code] ?? (/SSL|TLS|CERT|SIGNATURE|ISSUER|SELF_SIGNED/.test(code) ? 'tls' : 'system');
-  return new MeshError(known, 'peer', `tunnel to ${node}: ${message}`, { retry: 'safe', cause });
+  return new MeshError(codeOf(code), 'peer', `tunnel to ${node}: ${message}`, { retry: 'safe', cause });
 }
 
 /**
@@ -77,10 +80,9 @@ export function dialTunnel(
       return done(error);
     }
     const tls = socket;
+    const closed = () => done(new MeshError('reset', 'peer', `tunnel to ${node}: closed`, { retry: 'safe' }));
     tls.on('error', done);
-    tls.on('close', () =>
-      done(new MeshError('reset', 'peer', `tunnel to ${node}: closed`, { retry: 'safe' })),
-    );
+    tls.on('close', closed);
     tls.once('secureConnect', () => {
       let peer: PeerIdentity;
       try {
@@ -88,9 +90,9 @@ export function dialTunnel(
       } catch (error) {
         return done(error);
       }
-      upgrade(tls, node, done, (head) => {
-        tls.removeAllListeners('close');
-        tls.removeAllListeners('error');
+      const upgraded = (head: Buffer): void => {
+        tls.off('close', closed);
+        tls.off('error', done);
         let opened = false;
         session = new TunnelSession(context, 'dialler', tls, head, peer, {
           ...events,
@@ -102,11 +104,12 @@ export function dialTunnel(
           },
           closed: (self, error) => {
             if (opened) events.closed?.(self, error);
-            else
-              done(error ?? new MeshError('reset', 'peer', `tunnel to ${node}: closed`, { retry: 'safe' }));
+            else if (error === undefined) closed();
+            else done(error);
           },
         });
-      });
+      };
+      askUpgrade(tls, node, { upgraded, failed: done });
     });
   });
 }
@@ -136,41 +139,4 @@ function verify(credentials: TunnelCredentials, socket: TLSSocket, node: NodeNam
   throw new MeshError('tls', 'peer', `expected node ${node}, its certificate says ${peer.node}`, {
     retry: 'safe',
   });
-}
-
-/** The WebSocket handshake; Node's own HTTP parser reads the answer. */
-function upgrade(
-  socket: TLSSocket,
-  node: NodeName,
-  failed: (error: unknown) => void,
-  succeeded: (head: Buffer) => void,
-): void {
-  const key = webSocketKey();
-  const refuse = (detail: string) =>
-    failed(new MeshError('protocol', 'peer', `tunnel to ${node}: ${detail}`, { retry: 'safe' }));
-  const ask: ClientRequest = request({
-    createConnection: () => socket,
-    path: TUNNEL_PATH,
-    maxHeaderSize: MAX_RESPONSE_HEAD,
-    headers: {
-      Host: node,
-      Connection: 'Upgrade',
-      Upgrade: 'websocket',
-      'Sec-WebSocket-Version': '13',
-      'Sec-WebSocket-Key': key,
-      'Sec-WebSocket-Protocol': subprotocols.join(', '),
-    },
-  });
-  ask.on('error', failed);
-  ask.on('response', (answer: IncomingMessage) => refuse(`answered ${answer.statusCode}`));
-  ask.on('upgrade', (answer: IncomingMessage, _socket: Duplex, head: Buffer) => {
-    const chosen = answer.headers['sec-websocket-protocol'];
-    if (answer.headers['sec-websocket-accept'] !== acceptFor(key))
-      return refuse('wrong Sec-WebSocket-Accept');
-    if (!subprotocols.some((known) => known === chosen)) return refuse(`subprotocol ${chosen}`);
-    if (answer.headers['sec-websocket-extensions'] !== undefined)
-      return refuse('an extension nobody asked for');
-    succeeded(head);
-  });
-  ask.end();
 }

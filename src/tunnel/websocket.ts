@@ -1,11 +1,9 @@
-import { createHash, randomBytes } from 'node:crypto';
-import type { IncomingHttpHeaders } from 'node:http';
 import { MAX_MESSAGE, protocolError } from './frame.ts';
 
 /*
- * RFC 6455 without I/O, for binary messages only. The framing is our own because bytes can then be handed on as TLS
- * gives them: `ws` joins the pieces of each message first (docs/tunnel.md says what both ends agree on, and the
- * interop test talks to `ws`).
+ * The framing of RFC 6455 without I/O, for binary messages only. It is our own because bytes can then be handed on as
+ * TLS gives them: `ws`, whose handshake we use, joins the pieces of each message first (docs/tunnel.md says what both
+ * ends agree on, and tests talk to `ws`).
  */
 
 export const TUNNEL_PATH = '/mesh-tunnel';
@@ -13,41 +11,16 @@ export const TUNNEL_PATH = '/mesh-tunnel';
 export const subprotocols = ['mesh-tunnel.v1'] as const;
 export type Subprotocol = (typeof subprotocols)[number];
 
-const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 /** Room that the longest header takes: 2 + 8 length + 4 mask. */
 export const MESSAGE_HEADER_ROOM = 14;
 const MAX_CONTROL_PAYLOAD = 125;
 
 export const opcode = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
 
-/** A fresh `Sec-WebSocket-Key`. */
-export function webSocketKey(): string {
-  return randomBytes(16).toString('base64');
-}
-
-/** `Sec-WebSocket-Accept` for a key. */
-export function acceptFor(key: string): string {
-  return createHash('sha1')
-    .update(key + GUID)
-    .digest('base64');
-}
-
 /** The highest common subprotocol of a peer's offer; undefined when there is none. */
 export function chooseSubprotocol(offered: string | undefined): Subprotocol | undefined {
   const names = (offered ?? '').split(',', 32).map((name) => name.trim());
   return subprotocols.find((name) => names.includes(name));
-}
-
-/** The key of a valid upgrade request (RFC 6455 4.2.1); undefined when it is none. */
-export function upgradeKey(method: string | undefined, headers: IncomingHttpHeaders): string | undefined {
-  const key = headers['sec-websocket-key'];
-  const valid =
-    method === 'GET' &&
-    headers.upgrade?.toLowerCase() === 'websocket' &&
-    headers['sec-websocket-version'] === '13' &&
-    key !== undefined &&
-    /^[A-Za-z0-9+/]{22}==$/.test(key);
-  return valid ? key : undefined;
 }
 
 /**
