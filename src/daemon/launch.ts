@@ -20,6 +20,14 @@ export interface WorkerBirth {
   readonly listeners: readonly ListenerDescription[];
 }
 
+/**
+ * Objects are born young, always. V8 takes those of a connection for long-lived ones when it sees them survive while
+ * there is little else, makes them in the old space from then on, and what is dead there keeps everything it refers to
+ * alive until the next full collection: half of the young space survived every minor one (CPU for each new connection
+ * 1.49 × HAProxy's, without pretenuring 1.13 × in the same, loaded minute). A smaller young space costs more.
+ */
+const V8_FLAGS = ['--no-allocation-site-pretenuring'];
+
 /** What all workers of an agent are started with. */
 export interface LaunchOptions {
   readonly listeners: readonly Listener[];
@@ -39,7 +47,8 @@ export function launchWorker(index: number, options: LaunchOptions, events: Work
     epoch: epoch.toString(),
     listeners: listeners.map(({ kind, ip, port }) => ({ kind, ip, port })),
   };
-  const child = spawn(process.execPath, [fileURLToPath(new URL('./worker-main.js', import.meta.url))], {
+  const program = fileURLToPath(new URL('./worker-main.js', import.meta.url));
+  const child = spawn(process.execPath, [...V8_FLAGS, program], {
     stdio: ['ignore', 'inherit', 'inherit', theirs, ...listeners.map(({ fd }) => fd)],
     env: {
       PATH: '/usr/sbin:/usr/bin:/sbin:/bin',

@@ -6,10 +6,9 @@ export interface DenseSetMember {
 
 /**
  * A set for things that come and go with every connection: a dense array whose members know their place. Adding and
- * deleting allocate nothing. Unlike in a `Set`, nothing of a member that was deleted stays behind: a `Set` that is
- * replaced by a larger or tidier table of its own leaves the old one, promoted by then, pointing at the next, and that
- * chain kept a third of all finished connections alive through every minor collection (CPU for each new connection
- * −6 %, and the heap at a third).
+ * deleting allocate nothing, and nothing of a deleted member stays behind. (The tables that a `Set` replaces by larger or
+ * tidier ones point at their successors: once such a one is in V8's old space, the chain keeps members alive that were
+ * deleted long ago, until the next full collection.)
  */
 export class DenseSet<T extends DenseSetMember> {
   readonly #members: T[] = [];
@@ -24,7 +23,7 @@ export class DenseSet<T extends DenseSetMember> {
   }
 
   has(member: T): boolean {
-    return this.#members[member.place] === member;
+    return member.place >= 0 && this.#members[member.place] === member;
   }
 
   add(member: T): void {
