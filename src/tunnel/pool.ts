@@ -5,9 +5,10 @@ import type { NodeName } from '../model/service.ts';
 import type { TunnelContext } from './context.ts';
 import type { TunnelCredentials } from './credentials.ts';
 import { dialTunnel, type TunnelTarget } from './dial.ts';
+import type { SessionState } from './lifecycle.ts';
 import { encodeOpen, type OpenRequest } from './open-request.ts';
 import { VIA_RELAY } from './remote-address.ts';
-import type { SessionEvents, SessionState, TunnelSession } from './session.ts';
+import type { SessionEvents, TunnelSession } from './session.ts';
 import { TunnelStream } from './stream.ts';
 
 /** Streams of one peer that wait for its dial. */

@@ -15,23 +15,15 @@ import {
   resetSource,
 } from './frame.ts';
 import { Keepalive } from './keepalive.ts';
+import { Lifecycle, type SessionState } from './lifecycle.ts';
 import { decodeOpen, type OpenRequest } from './open-request.ts';
 import type { Outbox } from './outbox.ts';
 import { Pacer } from './pacer.ts';
 import { remoteAddressOf } from './remote-address.ts';
 import { type StreamLink, TunnelStream } from './stream.ts';
 import { StreamTable } from './stream-table.ts';
-import { OPEN_CREDIT, WindowBudget } from './window.ts';
+import { MAX_CREDIT, OPEN_CREDIT, WindowBudget } from './window.ts';
 import { Wire, type WireSink } from './wire.ts';
-
-export type SessionState = 'connecting' | 'open' | 'draining' | 'closed';
-/** Which states may precede each. */
-const predecessors: Readonly<Record<SessionState, readonly SessionState[]>> = {
-  connecting: [],
-  open: ['connecting'],
-  draining: ['open'],
-  closed: ['connecting', 'open', 'draining'],
-};
 
 /** What the owner of a session is told. */
 export interface SessionEvents {
@@ -65,12 +57,10 @@ export class TunnelSession implements StreamLink, WireSink {
   readonly #wire: Wire;
   readonly #pacer = new Pacer();
   readonly #streams: StreamTable;
-  #state: SessionState = 'connecting';
+  readonly #life: Lifecycle;
   #hello: Hello | undefined;
   readonly #keepalive = new Keepalive();
   #idleSince: number;
-  #tick: NodeJS.Timeout | undefined;
-  #helloTimer: NodeJS.Timeout | undefined;
 
   /** `head`: bytes that came after the handshake in the same read. */
   constructor(
@@ -97,15 +87,12 @@ export class TunnelSession implements StreamLink, WireSink {
     const { epoch } = context;
     const { maxStreams } = settings;
     sendHello(this.outbox, { openCredit: OPEN_CREDIT, maxStreams, capabilities: 0, epoch });
-    this.#helloTimer = setTimeout(
-      () => this.fail(new MeshError('timeout', 'peer', 'no HELLO from the peer')),
-      settings.handshakeTimeout,
-    );
+    this.#life = new Lifecycle(context, this);
     this.#wire.start(head);
   }
 
   get state(): SessionState {
-    return this.#state;
+    return this.#life.state;
   }
 
   /** Streams of both sides. */
@@ -141,7 +128,7 @@ export class TunnelSession implements StreamLink, WireSink {
   /** True when the peer takes one more stream from us. */
   get hasRoom(): boolean {
     const { own, usedUp } = this.#streams;
-    return this.#state === 'open' && own < this.#hello!.maxStreams && !usedUp;
+    return this.state === 'open' && own < this.#hello!.maxStreams && !usedUp;
   }
 
   /** Opens a queued stream in this session; the caller has asked `hasRoom`. */
@@ -154,7 +141,7 @@ export class TunnelSession implements StreamLink, WireSink {
     if (!this.#streams.remove(stream) || this.#streams.size > 0) return;
     this.#idleSince = performance.now();
     // Deferred: the stream's own END or RESET has yet to leave.
-    if (this.#state === 'draining') this.#context.scheduler.afterBatch(() => this.#closeWhenDrained());
+    if (this.state === 'draining') this.#context.scheduler.afterBatch(() => this.#closeWhenDrained());
   }
 
   windowSent(now: number): void {
@@ -163,10 +150,10 @@ export class TunnelSession implements StreamLink, WireSink {
 
   /** Takes no new stream from the peer; ends when the live ones are done. */
   drain(code: ErrorCode = 'draining', detail = ''): void {
-    if (this.#state === 'connecting') this.close(code, detail);
-    if (this.#state !== 'open') return;
+    if (this.state === 'connecting') this.close(code, detail);
+    if (this.state !== 'open') return;
     this.#goaway(code, detail);
-    this.#transition('draining', detail);
+    this.#life.enter('draining', detail);
     this.#events.draining?.(this);
     this.#closeWhenDrained();
   }
@@ -183,7 +170,7 @@ export class TunnelSession implements StreamLink, WireSink {
 
   /** Asks the peer for a sign of life; without one within `timeout` ms the session is lost. */
   probe(timeout: number): void {
-    if (this.#state === 'closed') return;
+    if (this.state === 'closed') return;
     const before = this.bytesIn;
     this.outbox.ping(performance.now());
     setTimeout(() => {
@@ -243,10 +230,10 @@ export class TunnelSession implements StreamLink, WireSink {
 
   #onHello(body: Buffer): void {
     if (this.#hello !== undefined) throw protocolError('HELLO after HELLO');
-    this.#hello = readHello(body);
-    clearTimeout(this.#helloTimer);
-    this.#transition('open', '');
-    this.#tick = setInterval(() => this.#onTick(), this.#context.settings.keepaliveInterval);
+    const hello = readHello(body);
+    if (hello.openCredit > MAX_CREDIT) throw protocolError('credit over 2^31');
+    this.#hello = hello;
+    this.#life.enter('open');
     // The first round trip is the cleanest one: nothing is under way yet.
     this.outbox.ping(performance.now());
     this.#events.open?.(this);
@@ -254,7 +241,7 @@ export class TunnelSession implements StreamLink, WireSink {
 
   #onOpen(id: number, body: Buffer): void {
     this.#streams.takeNumber(id);
-    if (this.#state !== 'open') {
+    if (this.state !== 'open') {
       this.#refuse(id, 'draining', '');
       return;
     }
@@ -301,21 +288,18 @@ export class TunnelSession implements StreamLink, WireSink {
   #onGoaway(body: Buffer): void {
     const { last, code, detail } = readGoaway(body);
     for (const stream of this.#streams.unserved(last)) stream.fail(code, false, detail);
-    if (this.#state === 'open') this.drain(code, `peer: ${detail || code}`);
+    if (this.state === 'open') this.drain(code, `peer: ${detail || code}`);
   }
 
   // --- life
 
-  #transition(to: SessionState, detail: string): void {
-    const from = this.#state;
-    if (!predecessors[to].includes(from)) throw new Error(`tunnel session: ${from} → ${to}`);
-    this.#state = to;
-    const fields = { peer: this.peer.node, role: this.role, ...(detail === '' ? {} : { detail }) };
-    this.#context.log.debug(fields, `tunnel ${from} → ${to}`);
+  /** @internal for its lifecycle */
+  expired(): void {
+    this.fail(new MeshError('timeout', 'peer', 'no HELLO from the peer'));
   }
 
-  #onTick(): void {
-    const now = performance.now();
+  /** @internal for its lifecycle */
+  tick(now: number): void {
     const { settings } = this.#context;
     for (const stream of this.#streams.overdue(now - 2 * settings.handshakeTimeout))
       stream.reset('timeout', 'not accepted in time');
@@ -333,26 +317,21 @@ export class TunnelSession implements StreamLink, WireSink {
   }
 
   #closeWhenDrained(): void {
-    if (this.#state === 'draining' && this.#streams.size === 0) this.close('draining');
+    if (this.state === 'draining' && this.#streams.size === 0) this.close('draining');
   }
 
-  broken(error: MeshError): void {
-    this.fail(error);
-  }
-
+  /** The connection is over. */
   lost(detail: string): void {
-    if (this.#state === 'closed') return;
-    const orderly = this.#state === 'draining' && this.#streams.size === 0;
+    if (this.state === 'closed') return;
+    const orderly = this.state === 'draining' && this.#streams.size === 0;
     const error = orderly ? undefined : new MeshError('tunnel-lost', 'peer', detail);
     this.#finish(error, 1001, 'tunnel-lost', detail);
   }
 
   #finish(error: MeshError | undefined, status: number, code: ErrorCode, detail: string): void {
-    if (this.#state === 'closed') return;
-    if (this.#state === 'open') this.#goaway(code, detail);
-    this.#transition('closed', detail);
-    clearInterval(this.#tick);
-    clearTimeout(this.#helloTimer);
+    if (this.state === 'closed') return;
+    if (this.state === 'open') this.#goaway(code, detail);
+    this.#life.enter('closed', detail);
     this.#wire.close(status);
     for (const stream of this.#streams.all()) {
       stream.fail('tunnel-lost', stream.bytesSent > 0, detail);

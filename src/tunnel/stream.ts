@@ -1,6 +1,5 @@
 import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
 import type { ErrorCode } from '../model/errors.ts';
-import { ByteQueue } from './byte-queue.ts';
 import {
   CREDIT_SIZE,
   FRAME_HEADER,
@@ -13,14 +12,9 @@ import {
   writeReset,
 } from './frame.ts';
 import type { Outbox, OutboxClient } from './outbox.ts';
+import { ReceiveHalf } from './receive-half.ts';
+import { SendHalf } from './send-half.ts';
 import { OPEN_CREDIT, ReceiveWindow, type WindowBudget } from './window.ts';
-
-/** `write` returns false from here on. */
-const HIGH_WATER = 64 * 1024;
-/** Bytes that a stream may put into one message past the limits for bulk data. */
-const LIGHT = 4096;
-/** Most credit that a peer may heap up. */
-const MAX_CREDIT = 2 ** 31;
 
 /** What a stream needs of its session. */
 export interface StreamLink {
@@ -55,34 +49,21 @@ export class TunnelStream implements Channel, OutboxClient {
   /** Body of the OPEN still to be sent. */
   #open: Buffer | undefined;
 
-  readonly #tx = new ByteQueue();
-  #txCredit = 0;
-  #turn = -1;
-  #turnBytes = 0;
+  readonly #send = new SendHalf();
+  readonly #receive: ReceiveHalf;
   #endAsked = false;
   #endSent = false;
-  #needDrain = false;
   #reset: ResetBody | undefined;
   #acceptDue = false;
-
-  readonly #rx = new ByteQueue();
-  #window: ReceiveWindow | undefined;
   #windowDue = false;
   #extraCredit = 0;
-  #flowing = false;
-  #pouring = false;
-  #remoteEnded = false;
-  #endDelivered = false;
-  /** The owner was handed bytes of the peer. */
-  #handedOut = false;
-  #sent = 0;
-  #received = 0;
   /** When the peer offered it, in ms of the monotonic clock. */
   readonly offeredAt: number;
 
   private constructor(state: StreamState, defer: (task: () => void) => void, offeredAt = 0) {
     this.#state = state;
     this.#defer = defer;
+    this.#receive = new ReceiveHalf(this, defer);
     this.offeredAt = offeredAt;
   }
 
@@ -114,22 +95,22 @@ export class TunnelStream implements Channel, OutboxClient {
   }
 
   get pendingBytes(): number {
-    return this.#tx.length;
+    return this.#send.pending;
   }
 
   /** Bytes of data that left in frames. */
   get bytesSent(): number {
-    return this.#sent;
+    return this.#send.sent;
   }
 
   /** Bytes of data that arrived. */
   get bytesReceived(): number {
-    return this.#received;
+    return this.#receive.received;
   }
 
   /** Size of the receive window, for tests and status. */
   get windowSize(): number {
-    return this.#window?.size ?? OPEN_CREDIT;
+    return this.#receive.window?.size ?? OPEN_CREDIT;
   }
 
   /** Gives a queued stream its session: OPEN and what was written meanwhile go out. */
@@ -142,8 +123,8 @@ export class TunnelStream implements Channel, OutboxClient {
   #bind(link: StreamLink, id: number): void {
     this.#link = link;
     this.#id = id;
-    this.#txCredit = link.peerOpenCredit;
-    this.#window = new ReceiveWindow(link.windows, link.maxWindow);
+    this.#send.credit(link.peerOpenCredit);
+    this.#receive.window = new ReceiveWindow(link.windows, link.maxWindow);
   }
 
   /** Callee: takes the stream; the peer sees `open`, and from now on its bytes may be delivered. */
@@ -157,36 +138,12 @@ export class TunnelStream implements Channel, OutboxClient {
 
   write(bytes: Uint8Array): boolean {
     if (this.#state === 'closed' || this.#endAsked || bytes.length === 0) return true;
-    let taken = 0;
-    if (this.#tx.length === 0 && this.#link !== undefined && this.#txCredit > 0 && this.#mayWriteThrough()) {
-      taken = this.#writeThrough(this.#link.outbox, bytes);
-    }
-    if (taken < bytes.length) {
-      this.#tx.push(bytes, taken);
-      if (this.#txCredit > 0) this.#link?.outbox.wait(this);
-    }
-    if (this.#tx.length < HIGH_WATER) return true;
-    this.#needDrain = true;
-    return false;
-  }
-
-  /** Frames that must precede data are out. */
-  #mayWriteThrough(): boolean {
-    return this.#open === undefined && !this.#acceptDue;
-  }
-
-  #writeThrough(outbox: Outbox, bytes: Uint8Array): number {
-    if (this.#turn !== outbox.turn) {
-      this.#turn = outbox.turn;
-      this.#turnBytes = 0;
-    }
-    const light = this.#turnBytes + bytes.length <= LIGHT;
-    if (!light && outbox.contended) return 0;
-    const count = outbox.data(this.#id, bytes, Math.min(bytes.length, this.#txCredit), light);
-    this.#txCredit -= count;
-    this.#turnBytes += count;
-    this.#sent += count;
-    return count;
+    const outbox = this.#link?.outbox;
+    // OPEN and ACCEPT go before data.
+    const through = this.#open === undefined && !this.#acceptDue ? outbox : undefined;
+    this.#send.write(bytes, through, this.#id);
+    if (this.#send.ready) outbox?.wait(this);
+    return this.#send.hasRoom();
   }
 
   end(): void {
@@ -196,9 +153,9 @@ export class TunnelStream implements Channel, OutboxClient {
   }
 
   /** `delivered`: whether bytes of the peer reached the application; by default, whether the owner was handed any. */
-  reset(code: ErrorCode = 'reset', detail = '', delivered: boolean = this.#handedOut): void {
+  reset(code: ErrorCode = 'reset', detail = '', delivered: boolean = this.#receive.handedOut): void {
     if (this.#state === 'closed') return;
-    const why: ChannelClose = { reason: 'local', delivered: this.#sent > 0, detail };
+    const why: ChannelClose = { reason: 'local', delivered: this.#send.sent > 0, detail };
     // An OPEN that never left needs no RESET: the peer does not know the stream.
     if (this.#link !== undefined && this.#open === undefined) {
       this.#reset = { code, delivered: this.#state !== 'offered' && delivered, detail };
@@ -209,46 +166,26 @@ export class TunnelStream implements Channel, OutboxClient {
   }
 
   pause(): void {
-    this.#flowing = false;
+    this.#receive.pause();
   }
 
   resume(): void {
-    if (this.#flowing || this.#state === 'closed') return;
-    this.#flowing = true;
-    if (this.#pouring || (this.#rx.length === 0 && !this.#remoteEnded)) return;
-    this.#pouring = true;
-    this.#defer(this.#pour);
+    this.#receive.resume();
   }
 
-  readonly #pour = (): void => {
-    this.#pouring = false;
-    while (this.#flowing && this.#rx.length > 0) {
-      const bytes = this.#rx.peek(HIGH_WATER)!;
-      this.#deliver(bytes);
-      // After the owner saw them: a chunk that was let go may be written to by others.
-      this.#rx.skip(bytes.length);
-    }
-    if (this.#flowing && this.#remoteEnded) this.#deliverEnd();
-  };
-
-  #deliver(bytes: Uint8Array): void {
-    this.#handedOut = true;
-    this.handler.data(bytes);
-    if (this.#state !== 'closed' && !this.#remoteEnded && this.#window!.consumed(bytes.length)) {
-      this.#windowDue = true;
-      this.#link!.outbox.wait(this);
-    }
+  /** @internal for its receiving half */
+  windowDue(): void {
+    this.#windowDue = true;
+    this.#link!.outbox.wait(this);
   }
 
-  #deliverEnd(): void {
-    if (this.#endDelivered || this.#state === 'closed') return;
-    this.#endDelivered = true;
-    this.handler.end();
+  /** @internal for its receiving half */
+  endDelivered(): void {
     this.#closeWhenDone();
   }
 
   #closeWhenDone(): void {
-    if (this.#state === 'closed' || !this.#endSent || !this.#endDelivered) return;
+    if (this.#state === 'closed' || !this.#endSent || !this.#receive.done) return;
     this.#finish();
     this.#defer(() => this.handler.close({ reason: 'done', delivered: true }));
   }
@@ -256,10 +193,8 @@ export class TunnelStream implements Channel, OutboxClient {
   /** Lets go of everything held; `close` is the caller's to say. */
   #finish(): void {
     this.#state = 'closed';
-    this.#flowing = false;
-    this.#tx.clear();
-    this.#rx.clear();
-    this.#window?.release();
+    this.#send.clear();
+    this.#receive.close();
     this.#link?.forget(this);
   }
 
@@ -272,24 +207,10 @@ export class TunnelStream implements Channel, OutboxClient {
     if (this.#open !== undefined && !this.#sendOpen(outbox, this.#open)) return true;
     if (this.#acceptDue && !this.#sendAccept(link)) return true;
     if ((this.#windowDue || this.#extraCredit > 0) && !this.#sendWindow(link)) return true;
-    let left = quantum;
-    while (this.#tx.length > 0 && this.#txCredit > 0) {
-      if (left <= 0) return true;
-      const run = this.#tx.peek(Math.min(left, this.#txCredit))!;
-      const count = outbox.data(this.#id, run, run.length, false);
-      if (count === 0) return true;
-      this.#tx.skip(count);
-      this.#txCredit -= count;
-      this.#sent += count;
-      left -= count;
-    }
-    if (this.#tx.length > 0) return false;
-    if (this.#needDrain) {
-      this.#needDrain = false;
-      this.handler.drain();
-    }
-    // The owner may have written more, or reset, while it drained.
-    if (this.state === 'closed' || this.#tx.length > 0) return false;
+    if (!this.#send.serve(outbox, this.#id, quantum)) return true;
+    if (this.#send.takeDrain()) this.handler.drain();
+    // More may wait for credit, and the owner may have written more, or reset, while it drained.
+    if (this.state === 'closed' || this.#send.pending > 0) return false;
     return this.#endAsked && !this.#endSent && !this.#sendEnd(outbox);
   }
 
@@ -306,7 +227,7 @@ export class TunnelStream implements Channel, OutboxClient {
   #sendAccept(link: StreamLink): boolean {
     const at = link.outbox.begin(CREDIT_SIZE);
     if (at < 0) return false;
-    const credit = this.#window!.widen(link.initialWindow);
+    const credit = this.#receive.window!.widen(link.initialWindow);
     link.outbox.commit(writeCredit(link.outbox.buffer, at, frameType.accept, this.#id, credit));
     this.#acceptDue = false;
     return true;
@@ -318,7 +239,7 @@ export class TunnelStream implements Channel, OutboxClient {
     const now = performance.now();
     let credit = this.#extraCredit;
     this.#extraCredit = 0;
-    if (this.#windowDue) credit += this.#window!.grant(now, link.minRtt);
+    if (this.#windowDue) credit += this.#receive.window!.grant(now, link.minRtt);
     this.#windowDue = false;
     link.outbox.commit(writeCredit(link.outbox.buffer, at, frameType.window, this.#id, credit));
     link.windowSent(now);
@@ -346,7 +267,7 @@ export class TunnelStream implements Channel, OutboxClient {
   accepted(credit: number): void {
     if (this.#state !== 'opening') throw protocolError('ACCEPT for a stream that is not opening');
     this.#state = 'open';
-    this.#extraCredit = this.#window!.widen(this.#link!.initialWindow);
+    this.#extraCredit = this.#receive.window!.widen(this.#link!.initialWindow);
     this.#link!.outbox.wait(this);
     this.credited(credit);
     this.handler.open?.();
@@ -354,25 +275,18 @@ export class TunnelStream implements Channel, OutboxClient {
 
   /** WINDOW arrived. */
   credited(credit: number): void {
-    this.#txCredit += credit;
-    if (this.#txCredit > MAX_CREDIT) throw protocolError('credit over 2^31');
-    if (this.#tx.length > 0) this.#link!.outbox.wait(this);
+    this.#send.credit(credit);
+    if (this.#send.ready) this.#link!.outbox.wait(this);
   }
 
   /** DATA arrived. */
   receive(bytes: Uint8Array): void {
-    if (this.#remoteEnded) throw protocolError('DATA after END');
-    if (!this.#window!.received(bytes.length)) throw protocolError('DATA beyond credit');
-    this.#received += bytes.length;
-    if (this.#flowing && this.#rx.length === 0) this.#deliver(bytes);
-    else this.#rx.push(bytes);
+    this.#receive.receive(bytes);
   }
 
   /** END arrived. */
   ended(): void {
-    if (this.#remoteEnded) throw protocolError('END after END');
-    this.#remoteEnded = true;
-    if (this.#flowing && this.#rx.length === 0) this.#deliverEnd();
+    this.#receive.end();
   }
 
   /** RESET arrived (`peer` or `callee`, by its code), or the session or its dial failed (`peer`). */

@@ -1,6 +1,9 @@
 /** Credit of a stream before its ACCEPT, and the least window ever: what a stream always has. */
 export const OPEN_CREDIT: number = 16 * 1024;
 
+/** Most credit that a peer may heap up. */
+export const MAX_CREDIT: number = 2 ** 31;
+
 /** What the windows of one session may hold together, beyond {@link OPEN_CREDIT} for each stream. */
 export class WindowBudget {
   readonly limit: number;

@@ -15,7 +15,7 @@ export interface WireSink extends FrameSink {
   /** The connection is over; possibly more than once. */
   lost(detail: string): void;
   /** The peer broke the format or a bound. */
-  broken(error: MeshError): void;
+  fail(error: MeshError): void;
 }
 
 /** A connection after its WebSocket handshake: bytes become frames, an {@link Outbox} turns frames into messages. */
@@ -80,7 +80,7 @@ export class Wire {
       this.#messages.push(chunk);
     } catch (error) {
       if (!(error instanceof MeshError)) throw error;
-      this.#sink.broken(error);
+      this.#sink.fail(error);
     }
   }
 

@@ -461,6 +461,7 @@ describe('hostile peers', () => {
 
   for (const [name, bytes] of [
     ['a frame before HELLO', frame(frameType.ping, 0, Buffer.alloc(8))],
+    ['a HELLO with credit beyond 2^31', Buffer.concat([hello.subarray(0, 8), Buffer.alloc(20, 0xff)])],
     ['a second HELLO', Buffer.concat([hello, hello])],
     ['a stream number of ours', Buffer.concat([hello, frame(frameType.open, 2, encodeOpen(openEcho))])],
     ['data for a stream that never was', Buffer.concat([hello, frame(frameType.data, 5, Buffer.alloc(1))])],
