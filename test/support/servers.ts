@@ -31,7 +31,7 @@ async function dataDirectory(
   await host.must(['cp', '-a', template, target]);
 }
 
-async function ownDirectory(host: Host, name: string): Promise<string> {
+export async function ownDirectory(host: Host, name: string): Promise<string> {
   const directory = join(host.directory, name);
   await mkdir(directory);
   await chown(directory, NOBODY.uid, NOBODY.gid);
