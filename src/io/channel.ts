@@ -22,8 +22,11 @@ export interface ChannelClose {
 export interface ChannelHandler {
   /** Connected (TCP) or accepted by the far end (tunnel stream). Not called on channels that were accepted. */
   open?(): void;
-  /** Bytes arrived. They are the channel's and valid only during this call: copy what you keep. */
-  data(bytes: Uint8Array): void;
+  /**
+   * Bytes arrived. They are the channel's and valid only during this call: copy what you keep. `more`: the end, or
+   * other bytes, are known to be there already and follow at once, unless you pause.
+   */
+  data(bytes: Uint8Array, more?: boolean): void;
   /** The other side will send nothing more (half-close). */
   end(): void;
   /** After `write` returned false: everything pending went out, write again. */
@@ -41,9 +44,10 @@ export interface Channel {
   /**
    * Takes all the bytes, always; copies what cannot go out at once, so the caller may reuse its buffer. Before the
    * channel is open, bytes are kept and go out with the opening. Returns false when the caller should stop until
-   * `drain`. Ignored after `end`, `reset` or close (returns true).
+   * `drain`. Ignored after `end`, `reset` or close (returns true). `more`: another `write`, or `end`, follows at once, so
+   * the last of these bytes may wait for it and share its packet.
    */
-  write(bytes: Uint8Array): boolean;
+  write(bytes: Uint8Array, more?: boolean): boolean;
   /** Half-close: nothing more will be written; what is pending still goes out. */
   end(): void;
   /** Aborts both directions; the other side sees a reset (RST, RESET frame), never a clean end. `close` follows. */

@@ -29,6 +29,7 @@ export const SO_ORIGINAL_DST = 80;
 
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
+export const MSG_MORE = 0x8000;
 export const SHUT_WR = 1;
 
 export const F_GETFD = 1;

@@ -37,6 +37,8 @@ const KEEPALIVE_AFTER_SHARE = 0.25;
 /** A first write under this size is one segment whatever the path's MTU, so Nagle's rule does not hold it back. */
 const ONE_SEGMENT_BYTES = 512;
 const SEND_FLAGS = c.MSG_NOSIGNAL | c.MSG_DONTWAIT;
+/** The last segment waits for what follows: an answer and the end of its connection make one packet. */
+const SEND_MORE_FLAGS = SEND_FLAGS | c.MSG_MORE;
 
 interface ConnectOptions {
   /** Bound on the three-way handshake; `close` with `timeout` follows. At most 100 ms late. */
@@ -74,6 +76,8 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
   #readable = false;
   /** A short read does not mean that nothing is left: FIN is known to be there, or urgent data was seen. */
   #readToTheEnd = false;
+  /** The other side has sent its FIN: after the bytes that are left, `recv` gives 0. */
+  #finArrived = false;
   #readSize = FIRST_READ_BYTES;
   #reading = false;
   #readEnded = false;
@@ -171,7 +175,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
     return this.#pending === undefined ? 0 : this.#pending.length;
   }
 
-  write(bytes: Uint8Array): boolean {
+  write(bytes: Uint8Array, more = false): boolean {
     if (this.#ending || bytes.length === 0) return !this.#blocked || this.#ending;
     if (this.#state !== 'open') {
       if (this.#state !== 'connecting') return true;
@@ -179,7 +183,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
       return true;
     } else if (this.pendingBytes === 0) {
       if (this.#delayed && (this.bytesWritten > 0 || bytes.length > ONE_SEGMENT_BYTES)) this.#hurry();
-      const sent = libc.send(this.#fd, bytes, bytes.length, SEND_FLAGS);
+      const sent = libc.send(this.#fd, bytes, bytes.length, more ? SEND_MORE_FLAGS : SEND_FLAGS);
       if (sent === bytes.length) {
         this.bytesWritten += sent;
         return true;
@@ -267,6 +271,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
     if ((events & ~c.EPOLLOUT) === 0 || this.#state !== 'open') return;
     this.#readable = true;
     if ((events & ~(c.EPOLLOUT | c.EPOLLIN)) !== 0) this.#readToTheEnd = true;
+    if ((events & (c.EPOLLRDHUP | c.EPOLLERR)) === c.EPOLLRDHUP) this.#finArrived = true;
     if (!this.#paused) this.#read();
     // A reset that came after the end of data is not seen by recv; a paused socket is told of one at once.
     if ((events & c.EPOLLERR) !== 0 && this.#state === 'open' && (this.#paused || this.#readEnded)) {
@@ -367,7 +372,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
           if (count < size) this.#readable = this.#readToTheEnd;
           else if (this.#readSize < readBuffer.length) this.#readSize *= 2;
           this.bytesRead += count;
-          this.handler.data(this.#poller.readBytes(count));
+          this.handler.data(this.#poller.readBytes(count), this.#finArrived && this.#broken === 0);
         } else if (count === 0) {
           this.#readable = false;
           if (this.#broken === 0) this.#ended();

@@ -22,9 +22,9 @@ class Half implements ChannelHandler {
     this.#onClose = onClose;
   }
 
-  data(bytes: Uint8Array): void {
+  data(bytes: Uint8Array, more?: boolean): void {
     this.bytes += bytes.length;
-    if (!this.#to.write(bytes)) this.#from.pause();
+    if (!this.#to.write(bytes, more)) this.#from.pause();
   }
 
   end(): void {

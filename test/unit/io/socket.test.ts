@@ -194,6 +194,43 @@ describe('TcpChannel', () => {
     expect(interval! * probes!).toBeLessThan(30);
   });
 
+  test('bytes that wait for more go out with it, be that bytes, the end, or the end of everything', async () => {
+    for (const finish of ['write', 'end', 'close'] as const) {
+      const { a, near, far } = await connected();
+      a.resume();
+      far.channel.resume();
+      if (finish === 'close') {
+        far.channel.end();
+        await until('their end', () => near.ended);
+      }
+      a.write(Buffer.from('one'), true);
+      if (finish === 'write') a.write(Buffer.from('two'));
+      else a.end();
+      await until(
+        finish,
+        () => far.received === (finish === 'write' ? 6 : 3) && far.ended === (finish !== 'write'),
+      );
+    }
+  });
+
+  test('tells with the bytes that the end is there already', async () => {
+    const { a, near, b } = await connected();
+    const told: (boolean | undefined)[] = [];
+    const { data } = near;
+    near.data = (bytes: Uint8Array, more?: boolean) => {
+      told.push(more);
+      data.call(near, bytes);
+    };
+    b.write(Buffer.from('answer'));
+    b.end();
+    await until('CLOSE_WAIT', () => (socketOption(a.fd, 6, 11) & 0xff) === 8);
+    await new Promise((resolve) => setImmediate(resolve)); // the events of both segments have been handled
+    a.resume();
+    await until('ended', () => near.ended);
+    expect(told).toEqual([true]);
+    expect(near.received).toBe(6);
+  });
+
   test('a first write of more than a segment goes out without delay', async () => {
     const { a } = await connected();
     a.write(Buffer.alloc(3000));
