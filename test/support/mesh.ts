@@ -158,6 +158,11 @@ export class MeshHost {
     return mesh;
   }
 
+  /** The user that the daemon runs as. */
+  get user(): User {
+    return this.#program.user;
+  }
+
   get configFile(): string {
     return join(this.directory, 'mesh-node.yaml');
   }
