@@ -345,6 +345,23 @@ test('systemctl stop leaves nothing in the kernel, and connections go direct', a
   expect(await caller()).toBe('direct');
 });
 
+test('mesh-node drain: the agent ends, and stays away until it is started', async () => {
+  await a.must(['systemctl', 'start', UNIT]);
+  await a.must(['mesh-node', 'drain']);
+  await waitFor('it has ended', async () => (await a.show(UNIT, 'SubState')) === 'dead');
+  expect(await a.show(UNIT, 'Result')).toBe('success');
+  expect(await ours(a)).toBe('');
+});
+
+test('a start with a wrong configuration fails once, with the reason', async () => {
+  await a.write('/etc/mesh-node/mesh-node.yaml', 'nod: {}\n');
+  expect((await a.exec(['systemctl', 'start', UNIT])).code).not.toBe(0);
+  expect(await a.show(UNIT, 'SubState')).toBe('failed');
+  expect(await a.show(UNIT, 'NRestarts')).toBe('0');
+  expect((await a.journal(UNIT)).at(-1)).toContain('/etc/mesh-node/mesh-node.yaml:1:1: nod: ');
+  await a.write('/etc/mesh-node/mesh-node.yaml', configuration());
+});
+
 test('mesh-node-zone-agent takes the place of mesh-node', async () => {
   await a.must(['systemctl', 'start', UNIT]);
   await a.must(['systemctl', 'start', 'mesh-node-zone-agent.service']);
