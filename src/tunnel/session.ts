@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { type ErrorCode, MeshError } from '../model/errors.ts';
 import type { PeerIdentity } from '../model/peer.ts';
-import type { TunnelContext } from './context.ts';
+import type { TunnelContext, TunnelSettings } from './context.ts';
 import { sendGoaway, sendHello, sendReset } from './control-frames.ts';
 import {
   frameType,
@@ -16,12 +16,12 @@ import {
 } from './frame.ts';
 import { Keepalive } from './keepalive.ts';
 import { Lifecycle, type SessionState } from './lifecycle.ts';
-import { decodeOpen, type OpenRequest } from './open-request.ts';
+import type { OpenRequest } from './open-request.ts';
 import type { Outbox } from './outbox.ts';
 import { Pacer } from './pacer.ts';
 import { remoteAddressOf } from './remote-address.ts';
 import { type StreamLink, TunnelStream } from './stream.ts';
-import { StreamTable } from './stream-table.ts';
+import { refusal, StreamTable } from './stream-table.ts';
 import { MAX_CREDIT, OPEN_CREDIT, WindowBudget } from './window.ts';
 import { Wire, type WireSink } from './wire.ts';
 
@@ -31,8 +31,6 @@ export interface SessionEvents {
   stream(open: OpenRequest, stream: TunnelStream, session: TunnelSession): void;
   /** HELLO arrived. */
   open?(session: TunnelSession): void;
-  /** No stream may be opened in it any more. */
-  draining?(session: TunnelSession): void;
   /** Over, exactly once. `undefined`: an orderly end. */
   closed?(session: TunnelSession, error: MeshError | undefined): void;
 }
@@ -46,8 +44,7 @@ export class TunnelSession implements StreamLink, WireSink {
   readonly role: 'dialler' | 'acceptor';
   readonly outbox: Outbox;
   readonly windows: WindowBudget;
-  readonly initialWindow: number;
-  readonly maxWindow: number;
+  readonly settings: TunnelSettings;
   /** Where the peer is: `address:port`, or `via relay`. */
   readonly remoteAddress: string;
   /** When it was made, in ms since the epoch. */
@@ -60,7 +57,7 @@ export class TunnelSession implements StreamLink, WireSink {
   readonly #life: Lifecycle;
   #hello: Hello | undefined;
   readonly #keepalive = new Keepalive();
-  #idleSince: number;
+  #idleSince = performance.now();
 
   /** `head`: bytes that came after the handshake in the same read. */
   constructor(
@@ -78,10 +75,8 @@ export class TunnelSession implements StreamLink, WireSink {
     this.peer = peer;
     this.remoteAddress = remoteAddressOf(socket);
     this.windows = new WindowBudget(settings.sessionBuffer);
-    this.initialWindow = settings.initialWindow;
-    this.maxWindow = settings.maxWindow;
+    this.settings = settings;
     this.#streams = new StreamTable(role, settings.maxStreams);
-    this.#idleSince = performance.now();
     this.#wire = new Wire(socket, role, context.scheduler, this.#pacer, this);
     this.outbox = this.#wire.outbox;
     const { epoch } = context;
@@ -154,7 +149,6 @@ export class TunnelSession implements StreamLink, WireSink {
     if (this.state !== 'open') return;
     this.#goaway(code, detail);
     this.#life.enter('draining', detail);
-    this.#events.draining?.(this);
     this.#closeWhenDrained();
   }
 
@@ -178,51 +172,46 @@ export class TunnelSession implements StreamLink, WireSink {
     }, timeout).unref();
   }
 
-  // --- receiving: called by the wire and its parser
-
-  /** A whole frame. */
+  /** A whole frame came. */
   frame(type: number, id: number, body: Buffer): void {
     if (this.#hello === undefined && type !== frameType.hello) throw protocolError('frame before HELLO');
     switch (type) {
       case frameType.hello:
         this.#onHello(body);
-        return;
+        break;
       case frameType.open:
         this.#onOpen(id, body);
-        return;
+        break;
       case frameType.accept:
         this.#streams.find(id)?.accepted(readCredit(body));
-        return;
-      case frameType.data:
-        this.#wire.flood.control();
-        return;
+        break;
       case frameType.window:
         this.#wire.flood.control();
         this.#streams.find(id)?.credited(readCredit(body));
-        return;
+        break;
       case frameType.end:
         this.#streams.find(id)?.ended();
-        return;
+        break;
       case frameType.reset:
         this.#onReset(id, body);
-        return;
+        break;
       case frameType.goaway:
         this.#onGoaway(body);
-        return;
+        break;
       case frameType.ping:
         this.#wire.flood.control();
         this.outbox.pong(readPing(body));
-        return;
+        break;
       case frameType.pong:
         if (!this.#pacer.acked(readPing(body), performance.now())) this.#wire.flood.control();
         this.outbox.poke();
-        return;
-      default:
+        break;
+      default: // also an empty DATA frame
         this.#wire.flood.control();
     }
   }
 
-  /** A piece of DATA. */
+  /** A piece of DATA came. */
   data(id: number, bytes: Uint8Array): void {
     if (this.#hello === undefined) throw protocolError('frame before HELLO');
     this.#streams.find(id)?.receive(bytes);
@@ -241,22 +230,11 @@ export class TunnelSession implements StreamLink, WireSink {
 
   #onOpen(id: number, body: Buffer): void {
     this.#streams.takeNumber(id);
-    if (this.state !== 'open') {
-      this.#refuse(id, 'draining', '');
-      return;
-    }
-    const { full } = this.#streams;
-    if (full !== undefined) {
-      this.#refuse(id, 'overload', full);
-      return;
-    }
-    let request: OpenRequest;
-    try {
-      request = decodeOpen(body);
-    } catch (error) {
-      if (!(error instanceof MeshError)) throw error;
-      this.#refuse(id, error.code, error.message);
-      return;
+    const request = this.state === 'open' ? this.#streams.judge(body) : refusal('draining', '');
+    if ('code' in request) {
+      this.#wire.flood.control();
+      if (sendReset(this.outbox, id, request)) return;
+      throw protocolError('opens streams faster than it reads our answers');
     }
     const stream = TunnelStream.incoming(this, id, this.#defer, performance.now());
     this.#streams.offer(id, stream);
@@ -267,13 +245,6 @@ export class TunnelSession implements StreamLink, WireSink {
 
   taken(stream: TunnelStream): void {
     this.#streams.accepted(stream);
-  }
-
-  #refuse(id: number, code: ErrorCode, detail: string): void {
-    this.#wire.flood.control();
-    // Without room, the peer opens faster than it reads our answers.
-    if (!sendReset(this.outbox, id, { code, delivered: false, detail }))
-      throw protocolError('too many streams refused');
   }
 
   #onReset(id: number, body: Buffer): void {
@@ -291,8 +262,6 @@ export class TunnelSession implements StreamLink, WireSink {
     if (this.state === 'open') this.drain(code, `peer: ${detail || code}`);
   }
 
-  // --- life
-
   /** @internal for its lifecycle */
   expired(): void {
     this.fail(new MeshError('timeout', 'peer', 'no HELLO from the peer'));
@@ -300,10 +269,10 @@ export class TunnelSession implements StreamLink, WireSink {
 
   /** @internal for its lifecycle */
   tick(now: number): void {
-    const { settings } = this.#context;
-    for (const stream of this.#streams.overdue(now - 2 * settings.handshakeTimeout))
+    const { handshakeTimeout, idleTimeout } = this.settings;
+    for (const stream of this.#streams.overdue(now - 2 * handshakeTimeout))
       stream.reset('timeout', 'not accepted in time');
-    if (this.#streams.size === 0 && now - this.#idleSince >= settings.idleTimeout) {
+    if (this.#streams.size === 0 && now - this.#idleSince >= idleTimeout) {
       this.drain('draining', 'idle');
       return;
     }

@@ -1,10 +1,17 @@
-import { protocolError } from './frame.ts';
+import { type ErrorCode, MeshError } from '../model/errors.ts';
+import { protocolError, type ResetBody } from './frame.ts';
+import { decodeOpen, type OpenRequest } from './open-request.ts';
 import type { TunnelStream } from './stream.ts';
 
 /** Streams of the peer that wait for the owner's `accept`. */
 const MAX_OFFERED = 1024;
 /** Stream numbers are used up here; a session then drains. */
 const LAST_STREAM = 2 ** 31;
+
+/** A RESET for a stream that nobody was offered. */
+export function refusal(code: ErrorCode, detail: string): ResetBody {
+  return { code, delivered: false, detail };
+}
 
 /** The streams of one session, and the numbers that both sides have used. The dialler's are odd. */
 export class StreamTable {
@@ -58,10 +65,17 @@ export class StreamTable {
     this.#lastOfPeer = id;
   }
 
-  /** Why the peer may open no further stream now; undefined when it may. */
-  get full(): string | undefined {
-    if (this.#ofPeer >= this.#maxPeerStreams) return 'too many streams';
-    return this.#offered.size >= MAX_OFFERED ? 'too many streams wait for their ACCEPT' : undefined;
+  /** Reads the body of an OPEN: what the peer asks for, or why it gets no stream. */
+  judge(body: Buffer): OpenRequest | ResetBody {
+    if (this.#ofPeer >= this.#maxPeerStreams) return refusal('overload', 'too many streams');
+    if (this.#offered.size >= MAX_OFFERED)
+      return refusal('overload', 'too many streams wait for their ACCEPT');
+    try {
+      return decodeOpen(body);
+    } catch (error) {
+      if (!(error instanceof MeshError)) throw error;
+      return refusal(error.code, error.message);
+    }
   }
 
   /** Enters a stream of the peer, which its owner has yet to accept. */

@@ -1,5 +1,6 @@
 import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
 import type { ErrorCode } from '../model/errors.ts';
+import type { TunnelSettings } from './context.ts';
 import {
   CREDIT_SIZE,
   FRAME_HEADER,
@@ -20,8 +21,7 @@ import { OPEN_CREDIT, ReceiveWindow, type WindowBudget } from './window.ts';
 export interface StreamLink {
   readonly outbox: Outbox;
   readonly windows: WindowBudget;
-  readonly initialWindow: number;
-  readonly maxWindow: number;
+  readonly settings: Pick<TunnelSettings, 'initialWindow' | 'maxWindow'>;
   /** Bytes that may be sent before ACCEPT, and by the callee before WINDOW. */
   readonly peerOpenCredit: number;
   /** Least round trip in ms, once it is known. */
@@ -124,7 +124,7 @@ export class TunnelStream implements Channel, OutboxClient {
     this.#link = link;
     this.#id = id;
     this.#send.credit(link.peerOpenCredit);
-    this.#receive.window = new ReceiveWindow(link.windows, link.maxWindow);
+    this.#receive.window = new ReceiveWindow(link.windows, link.settings.maxWindow);
   }
 
   /** Callee: takes the stream; the peer sees `open`, and from now on its bytes may be delivered. */
@@ -227,7 +227,7 @@ export class TunnelStream implements Channel, OutboxClient {
   #sendAccept(link: StreamLink): boolean {
     const at = link.outbox.begin(CREDIT_SIZE);
     if (at < 0) return false;
-    const credit = this.#receive.window!.widen(link.initialWindow);
+    const credit = this.#receive.window!.widen(link.settings.initialWindow);
     link.outbox.commit(writeCredit(link.outbox.buffer, at, frameType.accept, this.#id, credit));
     this.#acceptDue = false;
     return true;
@@ -267,7 +267,7 @@ export class TunnelStream implements Channel, OutboxClient {
   accepted(credit: number): void {
     if (this.#state !== 'opening') throw protocolError('ACCEPT for a stream that is not opening');
     this.#state = 'open';
-    this.#extraCredit = this.#receive.window!.widen(this.#link!.initialWindow);
+    this.#extraCredit = this.#receive.window!.widen(this.#link!.settings.initialWindow);
     this.#link!.outbox.wait(this);
     this.credited(credit);
     this.handler.open?.();
