@@ -11,7 +11,8 @@ import { setTimeout as pause } from 'node:timers/promises';
  *   down HOST PORT BYTES                    receives, and compares the SHA-256 at its end
  *   slow HOST PORT BYTES COUNT RATE         so many of them at once, no faster than so many bytes/s each, until SIGTERM
  *   ping HOST PORT COUNT [PARALLEL]         one byte there and back, again and again; percentiles in µs
- *   crowd HOST PORT COUNT                   so many connections, all open at once, each with an echo; then all end
+ *   crowd HOST PORT COUNT [WAIT-MS]         so many connections, all open at once, each with an echo (asked for after
+ *                                           so long); then all end
  *   hold HOST PORT PAUSE-MS                 one connection with an echo now and then: a line `echo` for each, `lost WHY` in the end
  *   load HOST PORT PARALLEL                 short connections with an echo, one after the other, until SIGTERM
  */
@@ -64,11 +65,12 @@ function serve(port: number): void {
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     socket.on('error', () => socket.destroy());
     let head = Buffer.alloc(0);
+    const nothing = () => socket.end();
     const begin = (chunk: Buffer) => {
       head = Buffer.concat([head, chunk]);
       const end = head.indexOf(10);
       if (end < 0) return;
-      socket.off('data', begin);
+      socket.off('data', begin).off('end', nothing);
       const [verb, amount] = head.subarray(0, end).toString().split(' ');
       const rest = head.subarray(end + 1);
       if (verb === 'echo') {
@@ -83,7 +85,7 @@ function serve(port: number): void {
         socket.resume();
       }
     };
-    socket.on('data', begin);
+    socket.on('data', begin).on('end', nothing);
   });
   server.listen({ port, host: '::', backlog: 8192 });
 }
@@ -181,7 +183,7 @@ async function ping(host: string, port: number, count: number, parallel = 1): Pr
   return { count: times.length, p50: at(0.5), p99: at(0.99), max: at(1) };
 }
 
-async function crowd(host: string, port: number, count: number): Promise<object> {
+async function crowd(host: string, port: number, count: number, waitMs = 0): Promise<object> {
   const began = performance.now();
   let echoed = 0;
   const failures = new Map<string, number>();
@@ -191,6 +193,7 @@ async function crowd(host: string, port: number, count: number): Promise<object>
     const socket = connect({ host, port, allowHalfOpen: true });
     sockets.push(socket);
     await event(socket, 'connect');
+    if (waitMs > 0) await pause(waitMs);
     socket.write(`echo 0\n${word}`);
     let back = '';
     await new Promise<void>((resolve, reject) => {

@@ -60,9 +60,9 @@ export async function traffic<T>(
   return JSON.parse(await host.must(client(verb, to, port, amounts), { timeoutMs: 90_000 })) as T;
 }
 
-/** One connection with one echo. */
-export function knock(host: Host, to: string, port: number): Promise<Crowd> {
-  return traffic<Crowd>(host, 'crowd', to, port, 1);
+/** One connection with one echo; the caller says nothing for the first `waitMs`. */
+export function knock(host: Host, to: string, port: number, waitMs = 0): Promise<Crowd> {
+  return traffic<Crowd>(host, 'crowd', to, port, 1, waitMs);
 }
 
 /** A connection that lives beside the test, and tells whether it does. */
