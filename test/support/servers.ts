@@ -138,6 +138,8 @@ export async function postgres(host: Host, port = 5432): Promise<Running> {
 /** MariaDB with user `root`, who needs no password. Its server speaks first. */
 export async function mariadb(host: Host, port = 3306): Promise<Running> {
   const directory = await ownDirectory(host, `mariadb-${port}`);
+  // Every MariaDB that starts removes what looks like temporary tables of a dead one, and so breaks others in the same place.
+  const temporary = `--tmpdir=${directory}`;
   const data = join(directory, 'data');
   await dataDirectory(host, 'mariadb', data, (template) =>
     host.must(
@@ -149,6 +151,7 @@ export async function mariadb(host: Host, port = 3306): Promise<Running> {
         '--skip-test-db',
         '--cross-bootstrap',
         `--datadir=${template}`,
+        temporary,
       ],
       { user: NOBODY, cwd: template, timeoutMs: 60_000 },
     ),
@@ -161,6 +164,7 @@ export async function mariadb(host: Host, port = 3306): Promise<Running> {
       '--skip-grant-tables',
       '--skip-name-resolve',
       `--datadir=${data}`,
+      temporary,
       `--socket=${directory}/socket`,
       `--pid-file=${directory}/pid`,
       `--port=${port}`,
