@@ -7,9 +7,8 @@ import {
   LineCounter,
   type Node,
   parseDocument,
-  visit,
 } from 'yaml';
-import { MOST_DEPTH, tooDeep } from './nesting.ts';
+import { MOST_DEPTH, repeatedKeys, tooDeep } from './nesting.ts';
 import type { ConfigProblem } from './problem.ts';
 
 /** Most bytes of a configuration file: the largest sensible one (256 zones with 64 gateways each) has 1 MiB. */
@@ -68,7 +67,7 @@ export function readDocument(
       schema: 'core',
       merge: false,
       stringKeys: true,
-      // Its own check compares each key with each other one (40,000 keys: 24 s); duplicateKeys does it once.
+      // repeatedKeys does it, at a cost that follows the size.
       uniqueKeys: false,
       prettyErrors: false,
       lineCounter: lines,
@@ -87,8 +86,18 @@ export function readDocument(
         })),
       };
     }
-    const twice = duplicateKeys(document, origin, place);
-    if (twice.length > 0) return { problems: twice };
+    const twice = repeatedKeys(document, MOST_PROBLEMS);
+    if (twice.length > 0) {
+      return {
+        problems: twice.map(({ range, value: key }) => ({
+          origin,
+          ...place(range?.[0] ?? 0),
+          path: '',
+          found: `${excerpt(String(key))} again`,
+          expected: 'each key once',
+        })),
+      };
+    }
     value = document.toJS({ maxAliasCount: MOST_ALIASES });
   } catch (error) {
     // toJS throws a ReferenceError for too many or dangling aliases; the parser throws nothing else by design.
@@ -107,36 +116,6 @@ export function readDocument(
       return place(node?.range?.[0] ?? 0);
     },
   };
-}
-
-/** Keys that stand twice in the same map. The depth of the document is bounded already. */
-function duplicateKeys(
-  document: Document.Parsed,
-  origin: string,
-  place: (offset: number) => Place,
-): readonly ConfigProblem[] {
-  const problems: ConfigProblem[] = [];
-  visit(document, {
-    Map(_, map) {
-      const seen = new Set<unknown>();
-      for (const { key } of map.items) {
-        if (!isScalar(key)) continue;
-        if (seen.has(key.value)) {
-          problems.push({
-            origin,
-            ...place(key.range?.[0] ?? 0),
-            path: '',
-            found: `${excerpt(String(key.value))} again`,
-            expected: 'each key once',
-          });
-          if (problems.length === MOST_PROBLEMS) return visit.BREAK;
-        }
-        seen.add(key.value);
-      }
-      return undefined;
-    },
-  });
-  return problems;
 }
 
 function nodeAt(document: Document.Parsed, path: readonly PropertyKey[]): { readonly node: Node | null } {

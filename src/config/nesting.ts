@@ -1,4 +1,4 @@
-import { type CST, Parser } from 'yaml';
+import { type CST, type Document, isScalar, Parser, type Scalar, visit } from 'yaml';
 
 /** Deepest nesting of collections; the schema needs 5. */
 export const MOST_DEPTH = 64;
@@ -27,4 +27,24 @@ export function tooDeep(text: string): number | undefined {
     level = next;
   }
   return undefined;
+}
+
+/**
+ * Keys that stand again in the map that has them, at most `most`. For documents read with `uniqueKeys: false`: the
+ * parser's own check compares each key with each other one (40,000 keys: 24 s). The depth has to be bounded before.
+ */
+export function repeatedKeys(document: Document.Parsed, most: number): readonly Scalar[] {
+  const found: Scalar[] = [];
+  visit(document, {
+    Map(_, map) {
+      const seen = new Set<unknown>();
+      for (const { key } of map.items) {
+        if (!isScalar(key)) continue;
+        if (seen.has(key.value) && found.push(key) === most) return visit.BREAK;
+        seen.add(key.value);
+      }
+      return undefined;
+    },
+  });
+  return found;
 }

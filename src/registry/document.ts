@@ -1,6 +1,6 @@
 import { isMap, isPair, isScalar, LineCounter, type ParsedNode, parseDocument, type YAMLMap } from 'yaml';
 import { z } from 'zod';
-import { MOST_DEPTH, tooDeep } from '../config/nesting.ts';
+import { MOST_DEPTH, repeatedKeys, tooDeep } from '../config/nesting.ts';
 import { parseEndpoint } from '../model/address.ts';
 import {
   balancePolicies,
@@ -116,10 +116,24 @@ export function parseCatalogueDocument(text: string): CatalogueDocument {
   let root: ParsedNode | null;
   let value: unknown;
   try {
-    const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, stringKeys: true });
+    const document = parseDocument(text, {
+      lineCounter: lines,
+      prettyErrors: false,
+      stringKeys: true,
+      uniqueKeys: false,
+    });
     if (document.errors.length > 0) {
       throw new DocumentError(
         document.errors.slice(0, MAX_MISTAKES).map((error) => `${at(error.pos[0])}: ${error.message}`),
+      );
+    }
+    const again = repeatedKeys(document, MAX_MISTAKES);
+    if (again.length > 0) {
+      throw new DocumentError(
+        again.map(
+          ({ range, value: key }) =>
+            `${at(range?.[0] ?? 0)}: found ${clip(JSON.stringify(key) ?? 'a key')} again; expected each key once`,
+        ),
       );
     }
     root = document.contents;

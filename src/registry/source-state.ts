@@ -54,12 +54,15 @@ export class SourceStateMachine {
         if (!before.includes(problem))
           this.#log.warn({ source: this.#name, problem }, 'registry content refused');
     }
-    this.#move('synced', { confirmedAt: now, problems: changed ? told : before }, changed);
+    // An answer ends the failure before it: an old reason would be read as a present one.
+    const fields = { confirmedAt: now, lastError: undefined, problems: changed ? told : before };
+    this.#move('synced', fields, changed);
   }
 
   /** The registry cannot be asked. */
   unreachable(why: string): void {
-    this.#move('unreachable', { lastError: clip(why) }, this.#status.lastError !== why);
+    const lastError = clip(why);
+    this.#move('unreachable', { lastError }, this.#status.lastError !== lastError);
   }
 
   #move(state: SourceState, fields: Partial<SourceStatus>, changed: boolean): void {

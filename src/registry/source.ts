@@ -39,7 +39,7 @@ export interface SourceStatus {
   readonly since: number;
   /** When the registry last confirmed everything known of it; undefined before the first time. */
   readonly confirmedAt: number | undefined;
-  /** Why it is, or last was, unreachable. */
+  /** Why it is unreachable; undefined in the other states. */
   readonly lastError: string | undefined;
   /** What is wrong in the registry's content now, one sentence each, at most {@link MAX_PROBLEMS}. */
   readonly problems: readonly string[];

@@ -91,7 +91,7 @@ test.each<[string, string]>([
   ['services: [{name: a}, {name: a}]', '1:30: services[1].name: found a a second time'],
   ['nodes: [{name: a, zone: z}]', '1:9: nodes[0].tunnel: found nothing; expected string'],
   ['services: [', '1:12: Flow sequence in block collection must be sufficiently indented and end with a ]'],
-  ['services: []\nservices: []', '2:1: Map keys must be unique'],
+  ['services: []\nservices: []', '2:1: found "services" again; expected each key once'],
 ])('%j is refused with its place', (text, expected) => {
   expect(mistakes(text)).toContain(expected);
 });
@@ -107,4 +107,9 @@ test('aliases that multiply, and nesting without end, are refused', () => {
 
 test('mistakes are bounded', () => {
   expect(mistakes(`services: [${'{x: 1},'.repeat(10_000)}]`).length).toBeLessThanOrEqual(40);
+});
+
+test('many keys in one map cost what many bytes cost', () => {
+  const keys = Array.from({ length: 100_000 }, (_, i) => `k${i}: 1\n`).join('');
+  expect(mistakes(`${keys}k7: 1\n`)).toEqual(['100001:1: found "k7" again; expected each key once']);
 });
