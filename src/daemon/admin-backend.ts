@@ -165,8 +165,8 @@ export class SupervisorAdmin implements AdminBackend {
   }
 
   async connections(limit: number): Promise<ConnectionsAnswer> {
-    const gathered = await this.#gather<WorkerConnection>('connections', limit);
-    const connections = gathered.map(
+    const { items, total } = await this.#gather<WorkerConnection>('connections', limit);
+    const connections = items.map(
       ({ worker, item }): LiveConnection => ({
         id: item.id,
         worker,
@@ -181,16 +181,16 @@ export class SupervisorAdmin implements AdminBackend {
         bytesReceived: item.bytesReceived,
       }),
     );
-    return { connections: connections.slice(0, limit), total: connections.length };
+    return { connections: connections.slice(0, limit), total };
   }
 
   async tunnels(limit: number): Promise<TunnelsAnswer> {
-    const gathered = await this.#gather<TunnelView>('tunnels', limit);
-    const tunnels = gathered.map(({ worker, item }): TunnelStatus => {
+    const { items, total } = await this.#gather<TunnelView>('tunnels', limit);
+    const tunnels = items.map(({ worker, item }): TunnelStatus => {
       const { roundTripMs, ...rest } = item;
       return { ...rest, worker, ...(roundTripMs === undefined ? {} : { roundTripMs }) };
     });
-    return { tunnels: tunnels.slice(0, limit), total: tunnels.length };
+    return { tunnels: tunnels.slice(0, limit), total };
   }
 
   registries(): RegistriesAnswer {
@@ -234,23 +234,28 @@ export class SupervisorAdmin implements AdminBackend {
         'only the whole agent can be drained; drain a service in its registry',
       );
     }
-    const { total } = await this.connections(10_000);
+    const { total } = await this.connections(1);
     await this.#view.drain();
     return { draining: 'agent', connections: total };
   }
 
-  async #gather<T>(list: 'connections' | 'tunnels', limit: number): Promise<{ worker: string; item: T }[]> {
+  async #gather<T>(
+    list: 'connections' | 'tunnels',
+    limit: number,
+  ): Promise<{ readonly items: readonly { worker: string; item: T }[]; readonly total: number }> {
     const answers = await Promise.allSettled(
       Array.from(this.#view.workers, async (worker) => ({
         worker: `worker-${worker.index}`,
-        items: (await worker.list(list, limit)) as readonly T[],
+        listing: await worker.list(list, limit),
       })),
     );
     // A worker that does not answer is being replaced; the others' lists are worth showing all the same.
-    return answers.flatMap((answer) =>
-      answer.status === 'rejected'
-        ? []
-        : answer.value.items.map((item) => ({ worker: answer.value.worker, item })),
-    );
+    const answered = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []));
+    return {
+      items: answered.flatMap(({ worker, listing }) =>
+        listing.items.map((item) => ({ worker, item: item as T })),
+      ),
+      total: answered.reduce((sum, { listing }) => sum + listing.total, 0),
+    };
   }
 }

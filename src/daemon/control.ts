@@ -22,8 +22,14 @@ export interface WorkerSettings {
 }
 
 /** Lists that a worker answers with. */
-export const workerLists = ['connections', 'tunnels', 'outliers'] as const;
+const workerLists = ['connections', 'tunnels'] as const;
 export type WorkerList = (typeof workerLists)[number];
+
+/** The first items of a list, and how many there are. */
+export interface WorkerListing {
+  readonly items: readonly unknown[];
+  readonly total: number;
+}
 
 export type ToWorker =
   | { readonly t: 'settings'; readonly settings: WorkerSettings }
@@ -41,7 +47,7 @@ export type ToSupervisor =
   | { readonly t: 'ack'; readonly version: number }
   | { readonly t: 'pong'; readonly id: number }
   | { readonly t: 'metrics'; readonly delta: unknown }
-  | { readonly t: 'list'; readonly id: number; readonly items: readonly unknown[] }
+  | { readonly t: 'list'; readonly id: number; readonly listing: WorkerListing }
   | { readonly t: 'drained'; readonly cut: number };
 
 /** Largest message of either direction; deltas are cut into parts far below it. */

@@ -16,7 +16,7 @@ import { AccessLog } from '../telemetry/access-log.ts';
 import type { Log } from '../telemetry/log.ts';
 import { Gateways } from '../zone/gateways.ts';
 import { judgeRelay } from '../zone/relay-request.ts';
-import type { WorkerList, WorkerSettings } from './control.ts';
+import type { WorkerList, WorkerListing, WorkerSettings } from './control.ts';
 import type { Listener } from './listeners.ts';
 import { OwnListenerSet } from './own-listeners.ts';
 import { Tunnels } from './tunnels.ts';
@@ -171,22 +171,12 @@ export class NodeDataPlane implements DataPlane {
     this.#tunnels.serve();
   }
 
-  list(list: WorkerList, limit: number): readonly unknown[] {
-    switch (list) {
-      case 'connections':
-        return this.#connections.list(limit);
-      case 'tunnels':
-        return this.#tunnels.list().slice(0, limit);
-      case 'outliers': {
-        const outliers: unknown[] = [];
-        for (const { name } of this.#snapshot.services.values()) {
-          for (const view of this.#balancer.view(name))
-            if (view.state !== 'healthy') outliers.push({ service: name, ...view });
-          if (outliers.length >= limit) break;
-        }
-        return outliers.slice(0, limit);
-      }
+  list(list: WorkerList, limit: number): WorkerListing {
+    if (list === 'connections') {
+      return { items: this.#connections.list(limit), total: this.#connections.size };
     }
+    const tunnels = this.#tunnels.list();
+    return { items: tunnels.slice(0, limit), total: tunnels.length };
   }
 
   metrics(): unknown {
@@ -199,27 +189,37 @@ export class NodeDataPlane implements DataPlane {
 
   /**
    * Peers are told to go elsewhere, and live connections finish. The capture port is still served meanwhile: the rules
-   * are withdrawn by now, and what waits in its queue was there before.
+   * are withdrawn by now, and what waits in its queue was there before. An orphan lets go of its ports at once, because
+   * the next supervisor wants them.
    */
-  async drain(timeoutMs: number): Promise<number> {
+  async drain(timeoutMs: number, orphan: boolean): Promise<number> {
     clearInterval(this.#sweep);
     this.#tunnels.drain();
+    if (orphan) this.#stopCapturing();
     const cut = await this.#connections.drained(timeoutMs);
-    for (const capture of this.#captures) capture.close();
+    this.#stopCapturing();
     this.#tunnels.close();
     await this.#accessLog.close();
     return cut;
   }
 
+  #stopCapturing(): void {
+    for (const capture of this.#captures.splice(0)) capture.close();
+  }
+
   #captured(channel: TcpChannel, listener: Listener): void {
     const remote = channel.remoteEndpoint;
-    if (remote === undefined || this.#connections.size >= this.#settings.config.limits.connections) {
-      this.#metrics.refusedAtLimit();
-      channel.reset('overload');
+    if (remote === undefined) {
+      channel.reset();
       return;
     }
     const interception = interceptionOf(channel, listener.port);
     const destination = interception.kind === 'redirected' ? interception.destination : undefined;
+    if (this.#connections.size >= this.#settings.config.limits.connections) {
+      this.#metrics.refusedAtLimit();
+      this.#outbound.refuse(channel, remote as ClientAddress, destination ?? listener);
+      return;
+    }
     this.#outbound.accept(channel, remote as ClientAddress, destination, listener);
   }
 
@@ -234,7 +234,12 @@ export class NodeDataPlane implements DataPlane {
   #useCredentials(): void {
     const { credentials, config, node } = this.#settings;
     if (credentials === undefined) return;
-    this.#tunnels.use(credentials, { trustDomain: config.identity.trustDomain, node });
+    try {
+      this.#tunnels.use(credentials, { trustDomain: config.identity.trustDomain, node });
+    } catch (error) {
+      // Permissive services are reached directly then; a worker that died over it would take everybody along.
+      this.#options.log.error({ error }, 'identity: the certificate cannot be used');
+    }
   }
 }
 

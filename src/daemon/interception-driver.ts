@@ -19,6 +19,8 @@ export interface InterceptionDriverOptions {
   readonly log: Log;
   /** Why interception is not as it should be; undefined when it is. */
   onHealth(problem: string | undefined): void;
+  /** The destinations of this snapshot are redirected now. */
+  onApplied(version: number): void;
 }
 
 /**
@@ -39,6 +41,8 @@ export class InterceptionDriver {
   #updating = false;
   #stale = false;
   #begun = false;
+  /** Withdrawn for a while, because nobody serves. */
+  #suspended = false;
   #stopped = false;
 
   constructor(options: InterceptionDriverOptions) {
@@ -72,7 +76,9 @@ export class InterceptionDriver {
     void this.#update();
   }
 
+  /** Throws when the configuration cannot be used; then nothing changes. */
   async configure(config: Config): Promise<void> {
+    if (this.#stopped) return;
     await this.#interception.configure(config.capture);
     const file = config.capture.allowList;
     if (file !== this.#config.capture.allowList) {
@@ -83,10 +89,20 @@ export class InterceptionDriver {
     this.#config = config;
     this.#schedule();
     await this.#watch.reload();
-    const allowList = this.#allowList;
-    if (this.#begun && allowList !== undefined) {
-      await this.#run(() => this.#interception.apply(allowList, this.#entries()));
-    }
+    await this.#apply();
+  }
+
+  /** Nobody serves: new connections go direct until `resume`. */
+  async suspend(): Promise<void> {
+    if (this.#suspended || this.#stopped) return;
+    this.#suspended = true;
+    if (this.#begun) await this.#run(() => this.#interception.withdraw());
+  }
+
+  async resume(): Promise<void> {
+    if (!this.#suspended) return;
+    this.#suspended = false;
+    await this.#apply();
   }
 
   /** Fail-open flip: from now on new connections go direct, live ones go on. */
@@ -100,6 +116,12 @@ export class InterceptionDriver {
   /** Takes everything out of the kernel; live redirected connections have ended by now. */
   async remove(): Promise<void> {
     if (this.#begun) await this.#run(() => this.#interception.remove());
+  }
+
+  async #apply(): Promise<void> {
+    const allowList = this.#allowList;
+    if (!this.#begun || this.#suspended || this.#stopped || allowList === undefined) return;
+    await this.#run(() => this.#interception.apply(allowList, this.#entries()));
   }
 
   #follow(file: string): AllowListWatch {
@@ -142,20 +164,24 @@ export class InterceptionDriver {
       this.#stale = false;
       const allowList = this.#allowList;
       if (this.#stopped || this.#snapshot === undefined || allowList === undefined) break;
+      const { version } = this.#snapshot;
       const entries = this.#entries();
+      if (this.#suspended) break;
       if (this.#begun) await this.#run(() => this.#interception.setDestinations(entries));
       else {
         this.#begun = true;
         await this.#run(() => this.#interception.apply(allowList, entries));
       }
+      if (this.#interception.status().state !== 'failed') this.#options.onApplied(version);
     } while (this.#stale);
     this.#updating = false;
   }
 
   #schedule(): void {
     clearInterval(this.#timer);
+    if (this.#stopped) return;
     this.#timer = setInterval(() => {
-      if (this.#begun) void this.#run(() => this.#interception.reassert());
+      if (this.#begun && !this.#stopped) void this.#run(() => this.#interception.reassert());
     }, this.#config.capture.reassertInterval);
   }
 

@@ -1,4 +1,5 @@
 import { networkInterfaces } from 'node:os';
+import { setTimeout } from 'node:timers/promises';
 import type { Config } from '../config/schema.ts';
 import { closeDescriptor } from '../io/descriptors.ts';
 import { createListeningSocket } from '../io/listener.ts';
@@ -7,6 +8,9 @@ import { MeshError } from '../model/errors.ts';
 
 /** Connections that wait for a worker; the kernel caps it at net.core.somaxconn. */
 const BACKLOG = 4096;
+/** How long a port that is taken is tried again, and how often. */
+const BIND_PATIENCE_MS = 3_000;
+const BIND_PAUSE_MS = 100;
 
 /** A listening socket that all workers share: a stopped or killed worker loses nothing that waits in it. */
 export interface Listener extends Endpoint {
@@ -21,7 +25,7 @@ export type ListenerDescription = Omit<Listener, 'fd'>;
  * Binds everything this agent listens on: the capture port on loopback and on the declared bridges (REDIRECT in
  * PREROUTING goes to the address of the interface), the tunnel port to the world. All or nothing.
  */
-export function openListeners(config: Config): readonly Listener[] {
+function openListeners(config: Config): readonly Listener[] {
   const { capture, tunnel } = config;
   const loopback = ['127.0.0.1', ...(capture.ipv6 === 'off' || !hasIpv6() ? [] : ['::1'])] as Ip[];
   const wanted: ListenerDescription[] = [
@@ -51,6 +55,22 @@ export function openListeners(config: Config): readonly Listener[] {
 export function ownPorts({ tunnel, telemetry }: Config): readonly number[] {
   const metrics = parseEndpoint(telemetry.metricsListen)?.port;
   return metrics === undefined ? [tunnel.port] : [tunnel.port, metrics];
+}
+
+/**
+ * As {@link openListeners}, with patience: the orphaned workers of a supervisor that was killed may hold the ports for
+ * a moment.
+ */
+export async function openListenersSoon(config: Config): Promise<readonly Listener[]> {
+  const deadline = performance.now() + BIND_PATIENCE_MS;
+  for (;;) {
+    try {
+      return openListeners(config);
+    } catch (error) {
+      if (!/EADDRINUSE/.test(String(error)) || performance.now() > deadline) throw error;
+      await setTimeout(BIND_PAUSE_MS);
+    }
+  }
 }
 
 /** Closes them in this process; workers that inherited them keep theirs. */

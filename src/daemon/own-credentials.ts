@@ -41,9 +41,12 @@ export class OwnCredentials {
     }
   }
 
-  /** For the workers; undefined while there is none that can be used. */
+  /** For the workers; undefined while there is none that can be used: a worker must not fail over an expired one. */
   current(): CredentialTexts | undefined {
-    return this.#credentials?.current();
+    const credentials = this.#credentials;
+    return credentials !== undefined && credentials.expiresAt > Date.now()
+      ? credentials.current()
+      : undefined;
   }
 
   /** End of the certificate's life, milliseconds since the epoch. */

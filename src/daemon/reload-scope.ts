@@ -5,7 +5,6 @@ import type { Config } from '../config/schema.ts';
 const LIVE: readonly string[] = [
   'capture.mode',
   'capture.allowList',
-  'capture.ipv6',
   'capture.backend',
   'capture.reassertInterval',
   'capture.protect',
@@ -25,28 +24,37 @@ const LIVE: readonly string[] = [
   'telemetry.flushInterval',
 ];
 
-/** What a new configuration changes, as dotted keys. */
+/** What a new configuration changes, as dotted keys, and what becomes of it. */
 export interface ReloadScope {
   readonly changed: readonly string[];
   /** Those of `changed` that act only after a restart. */
   readonly needRestart: readonly string[];
+  /** The running configuration with everything that may change at once, and nothing else. */
+  readonly next: Config;
 }
 
 /** Compares two configurations. Mode `off` has no capture listener, so going to or from it needs a restart. */
 export function reloadScope(before: Config, after: Config): ReloadScope {
   const changed: string[] = [];
+  const needRestart: string[] = [];
+  const next: Record<string, unknown> = {};
+  const take = (key: string, old: unknown, now: unknown): unknown => {
+    if (isDeepStrictEqual(old, now)) return old;
+    changed.push(key);
+    const listener = key === 'capture.mode' && (old === 'off' || now === 'off');
+    if (LIVE.includes(key) && !listener) return now;
+    needRestart.push(key);
+    return old;
+  };
   for (const section of Object.keys(after) as (keyof Config)[]) {
     const [old, now] = [before[section], after[section]];
-    if (isDeepStrictEqual(old, now)) continue;
-    if (Array.isArray(now) || LIVE.includes(section)) changed.push(section);
+    if (Array.isArray(now) || LIVE.includes(section)) next[section] = take(section, old, now);
     else {
-      for (const key of Object.keys({ ...old, ...now })) {
-        const name = key as keyof typeof now;
-        if (!isDeepStrictEqual(old[name], now[name])) changed.push(`${section}.${key}`);
-      }
+      const keys = Object.keys({ ...old, ...now }) as (keyof typeof now)[];
+      next[section] = Object.fromEntries(
+        keys.map((key) => [key, take(`${section}.${key}`, old[key], now[key])]),
+      );
     }
   }
-  const offChanges = (before.capture.mode === 'off') !== (after.capture.mode === 'off');
-  const live = (key: string) => LIVE.includes(key) && !(key === 'capture.mode' && offChanges);
-  return { changed, needRestart: changed.filter((key) => !live(key)) };
+  return { changed, needRestart, next: next as Config };
 }

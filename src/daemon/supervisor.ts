@@ -15,7 +15,7 @@ import { makeDirectories, nodeName, programVersion, workerCount } from './host.t
 import { InterceptionDriver } from './interception-driver.ts';
 import { Knowledge } from './knowledge.ts';
 import { launchWorker } from './launch.ts';
-import { closeListeners, type Listener, openListeners } from './listeners.ts';
+import { closeListeners, type Listener, openListenersSoon } from './listeners.ts';
 import { OwnCredentials } from './own-credentials.ts';
 import { dropRoot } from './privileges.ts';
 import { Readiness } from './readiness.ts';
@@ -27,6 +27,8 @@ import { WorkerSet } from './worker-set.ts';
 
 /** Time a worker has to end after its drain deadline. */
 const EXIT_GRACE_MS = 2_000;
+/** Without a worker that serves for this long, new connections go direct. */
+const NOBODY_SERVES_MS = 1_000;
 
 export interface SupervisorOptions {
   /** True in `mesh-node zone-agent`. */
@@ -56,7 +58,7 @@ class Supervisor implements AdminView {
   readonly #notifier = new ServiceNotifier(process.env['NOTIFY_SOCKET']);
   readonly #metrics: SupervisorMetrics;
   readonly #credentials: OwnCredentials;
-  readonly #listeners: readonly Listener[];
+  #listeners: readonly Listener[] = [];
   readonly #sent = new SentSnapshots();
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
@@ -64,6 +66,10 @@ class Supervisor implements AdminView {
   #servers: AdminServer[] = [];
   #config: Config;
   #stopping: Promise<void> | undefined;
+  /** Version whose destinations are redirected, and the one with which the catalogue was first known. */
+  #applied = Number.NEGATIVE_INFINITY;
+  #knownSince: number | undefined;
+  #nobodyServes: NodeJS.Timeout | undefined;
   #reloading: Promise<unknown> = Promise.resolve();
 
   constructor(config: Config, options: SupervisorOptions) {
@@ -80,10 +86,7 @@ class Supervisor implements AdminView {
       this.#log.info({ ready, blockers: this.readiness.list }, ready ? 'ready' : 'not ready'),
     );
     makeDirectories(config);
-    this.#listeners = openListeners(config);
-    this.knowledge = new Knowledge(config, this.#log, (tier, known) =>
-      this.#metrics.cacheAnswered(tier, known),
-    );
+    this.knowledge = this.#newKnowledge(config);
     this.interception = new InterceptionDriver({
       config,
       uid: findUser(config.daemon.user).uid,
@@ -91,6 +94,10 @@ class Supervisor implements AdminView {
       onHealth: (problem) => {
         this.readiness.set('interception', problem);
         this.#tellReady();
+      },
+      onApplied: (version) => {
+        this.#applied = version;
+        this.#checkCatalogue();
       },
     });
     this.#ended = new Promise((resolve) => {
@@ -119,23 +126,49 @@ class Supervisor implements AdminView {
       'starting',
     );
     this.#handleSignals();
-    await this.#credentials.load(this.#config);
-    await this.knowledge.load();
-    const admin = new SupervisorAdmin(this);
-    this.#workers = this.#startWorkers();
-    this.#servers.push(await serveAdmin(adminSocket(config.daemon.runtimeDirectory), admin));
-    const { metricsListen } = config.telemetry;
-    if (metricsListen !== 'off') {
-      const source = {
-        contentType: this.#metrics.contentType,
-        text: () => this.#metrics.text(this.#metricsView()),
-      };
-      this.#servers.push(await serveMetrics(metricsListen, admin, source));
+    try {
+      for (const step of this.#startUp()) {
+        await step();
+        // Told to end while it was starting: what has begun is taken back by #stop.
+        if (this.#stopping !== undefined) break;
+      }
+    } catch (error) {
+      await this.#stop();
+      throw error;
     }
-    await this.interception.start();
-    this.#followCatalogue();
-    this.#watchdog();
     await this.#ended;
+  }
+
+  /** Everything that has to happen until the agent serves, in order. */
+  #startUp(): readonly (() => Promise<void> | void)[] {
+    const { daemon, telemetry } = this.#config;
+    const admin = new SupervisorAdmin(this);
+    const source = {
+      contentType: this.#metrics.contentType,
+      text: () => this.#metrics.text(this.#metricsView()),
+    };
+    return [
+      async () => {
+        this.#listeners = await openListenersSoon(this.#config);
+      },
+      () => this.#credentials.load(this.#config),
+      () => this.knowledge.load(),
+      () => {
+        this.#workers = this.#startWorkers();
+      },
+      async () => {
+        this.#servers.push(await serveAdmin(adminSocket(daemon.runtimeDirectory), admin));
+      },
+      async () => {
+        const { metricsListen } = telemetry;
+        if (metricsListen !== 'off') this.#servers.push(await serveMetrics(metricsListen, admin, source));
+      },
+      () => this.interception.start(),
+      () => {
+        this.#followCatalogue();
+        this.#watchdog();
+      },
+    ];
   }
 
   reload(): Promise<ReloadAnswer> {
@@ -174,12 +207,13 @@ class Supervisor implements AdminView {
   }
 
   /** Other registries or another cache: what is known stays until the new ones have answered. */
-  async #replaceKnowledge(config: Config): Promise<void> {
-    const next = this.#newKnowledge(config);
+  async #replaceKnowledge(next: Knowledge): Promise<void> {
     next.succeed(this.knowledge);
     await this.knowledge.stop();
     this.knowledge = next;
     this.#sent.clear();
+    this.#applied = Number.NEGATIVE_INFINITY;
+    this.#knownSince = undefined;
     this.workers.restart();
     this.#followCatalogue();
   }
@@ -240,11 +274,29 @@ class Supervisor implements AdminView {
     const { serving, size } = workers;
     this.readiness.set('workers', serving === 0 ? `0 of ${size} serve` : undefined);
     this.#tellReady();
+    if (serving > 0) {
+      clearTimeout(this.#nobodyServes);
+      this.#nobodyServes = undefined;
+      void this.interception.resume();
+      return;
+    }
+    // One worker that is replaced takes less than this; connections wait for it in the listener's queue meanwhile.
+    this.#nobodyServes ??= setTimeout(() => {
+      this.#log.error('no worker serves: new connections go direct');
+      void this.interception.suspend();
+    }, NOBODY_SERVES_MS);
   }
 
-  /** A registry that never answered and an empty cache: nothing can be routed yet. */
+  /**
+   * Blocked while a registry that never answered meets an empty cache, and until what became known first is in force.
+   */
   #checkCatalogue(): void {
-    const reason = this.knowledge.known ? undefined : 'no registry has answered and the cache is empty';
+    let reason: string | undefined;
+    if (!this.knowledge.known) reason = 'no registry has answered and the cache is empty';
+    else {
+      this.#knownSince ??= this.knowledge.catalogue.snapshot.version;
+      if (this.#applied < this.#knownSince) reason = 'what the registries say is not in force yet';
+    }
     this.readiness.set('catalogue', reason);
   }
 
@@ -257,22 +309,22 @@ class Supervisor implements AdminView {
   }
 
   async #reload(): Promise<ReloadAnswer> {
+    if (this.#stopping !== undefined) throw new MeshError('draining', 'agent', 'the agent stops');
     this.#notifier.tell('reloading');
     try {
-      const config = this.#options.reload();
-      const scope = reloadScope(this.#config, config);
-      const before = this.#config;
-      this.#config = { ...config, ...keepUntilRestart(before) };
-      if (scope.changed.some((key) => key === 'registries' || key.startsWith('cache.'))) {
-        await this.#replaceKnowledge(this.#config);
-      }
-      this.#log.level = config.telemetry.logLevel;
-      await this.#credentials.load(this.#config);
+      const { changed, needRestart, next } = reloadScope(this.#config, this.#options.reload());
+      // Whatever can be refused comes first, so that a refusal changes nothing.
+      const others = changed.some((key) => key === 'registries' || key === 'cache');
+      const knowledge = others ? this.#newKnowledge(next) : undefined;
+      await this.interception.configure(next);
+      this.#config = next;
+      this.#log.level = next.telemetry.logLevel;
+      await this.#credentials.load(next);
+      if (knowledge !== undefined) await this.#replaceKnowledge(knowledge);
       this.workers.configure(this.#workerSettings());
-      await this.interception.configure(this.#config);
       this.#metrics.reload('ok');
-      this.#log.info({ ...scope }, 'reloaded');
-      return scope;
+      this.#log.info({ changed, needRestart }, 'reloaded');
+      return { changed, needRestart };
     } catch (error) {
       this.#metrics.reload('refused');
       this.#log.error({ error }, 'reload refused; the running configuration stays');
@@ -309,6 +361,7 @@ class Supervisor implements AdminView {
   }
 
   async #stopOnce(): Promise<void> {
+    clearTimeout(this.#nobodyServes);
     this.readiness.set('draining', 'the agent stops');
     this.#notifier.tell('stopping', 'draining');
     await this.interception.withdraw();
@@ -319,9 +372,4 @@ class Supervisor implements AdminView {
     this.#log.info('stopped');
     this.#log.flush(() => this.#end());
   }
-}
-
-/** What a reload cannot change keeps its old value, so that a worker which is started later agrees with the others. */
-function keepUntilRestart({ tunnel, daemon }: Config): Partial<Config> {
-  return { tunnel, daemon };
 }

@@ -7,6 +7,7 @@ import {
   type ToSupervisor,
   type ToWorker,
   type WorkerList,
+  type WorkerListing,
   type WorkerSettings,
 } from './control.ts';
 
@@ -34,7 +35,7 @@ export interface WorkerEvents {
 }
 
 interface Question {
-  readonly resolve: (items: readonly unknown[]) => void;
+  readonly resolve: (listing: WorkerListing) => void;
   readonly reject: (error: Error) => void;
   readonly timer: NodeJS.Timeout;
 }
@@ -115,7 +116,7 @@ export class WorkerProcess {
     else this.#send({ t: 'ping', id: ++this.#sequence });
   }
 
-  list(list: WorkerList, limit: number): Promise<readonly unknown[]> {
+  list(list: WorkerList, limit: number): Promise<WorkerListing> {
     return new Promise((resolve, reject) => {
       if (this.#questions.size >= MAX_QUESTIONS) {
         reject(
@@ -178,7 +179,7 @@ export class WorkerProcess {
         if (question === undefined) return;
         this.#questions.delete(message.id);
         clearTimeout(question.timer);
-        question.resolve(message.items);
+        question.resolve(message.listing);
         return;
       }
       case 'pong':

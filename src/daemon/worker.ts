@@ -5,6 +5,7 @@ import {
   type ToSupervisor,
   type ToWorker,
   type WorkerList,
+  type WorkerListing,
   type WorkerSettings,
 } from './control.ts';
 
@@ -15,12 +16,15 @@ export interface DataPlane {
   use(snapshot: Snapshot): void;
   /** Begins to accept. */
   serve(): void;
-  list(list: WorkerList, limit: number): readonly unknown[];
+  list(list: WorkerList, limit: number): WorkerListing;
   /** Counts since the last call. */
   metrics(): unknown;
   reopenLogs(): void;
-  /** Accepts nothing new, waits for what lives; answers how many connections had to be cut. */
-  drain(timeoutMs: number): Promise<number>;
+  /**
+   * Accepts nothing new, waits for what lives; answers how many connections had to be cut. `orphan`: the supervisor is
+   * gone, and the ports are wanted by the next one.
+   */
+  drain(timeoutMs: number, orphan: boolean): Promise<number>;
 }
 
 /**
@@ -47,7 +51,7 @@ export class Worker {
     this.#control = new ControlChannel<ToSupervisor, ToWorker>(
       socket,
       (message) => this.#receive(message),
-      () => this.#drain(this.#settings?.config.daemon.drainTimeout ?? 0),
+      () => this.#drain(this.#settings?.config.daemon.drainTimeout ?? 0, true),
     );
   }
 
@@ -70,18 +74,20 @@ export class Worker {
       case 'ping':
         this.#control.send({ t: 'pong', id: message.id });
         return;
-      case 'list':
+      case 'list': {
+        const { id, list, limit } = message;
         this.#control.send({
           t: 'list',
-          id: message.id,
-          items: this.#plane?.list(message.list, message.limit) ?? [],
+          id,
+          listing: this.#plane?.list(list, limit) ?? { items: [], total: 0 },
         });
         return;
+      }
       case 'reopen-logs':
         this.#plane?.reopenLogs();
         return;
       case 'drain':
-        this.#drain(message.timeoutMs);
+        this.#drain(message.timeoutMs, false);
         return;
     }
   }
@@ -101,10 +107,10 @@ export class Worker {
     if (this.#plane !== undefined) this.#control.send({ t: 'metrics', delta: this.#plane.metrics() });
   }
 
-  #drain(timeoutMs: number): void {
+  #drain(timeoutMs: number, orphan: boolean): void {
     if (this.#draining) return;
     this.#draining = true;
-    const drained = this.#plane?.drain(timeoutMs) ?? Promise.resolve(0);
+    const drained = this.#plane?.drain(timeoutMs, orphan) ?? Promise.resolve(0);
     drained.then(
       (cut) => {
         this.#sendMetrics();

@@ -81,17 +81,26 @@ export class Outbound {
     destination: OriginalDestination | undefined,
     listener: Endpoint,
   ): void {
+    const opening = this.#begin(client, from, destination ?? listener);
+    if (destination === undefined) opening.refuse('loop', 'a connection to the capture port itself');
+    else opening.start(destination);
+  }
+
+  /** Resets a connection that is one too many, and writes it down. */
+  refuse(client: Channel, from: ClientAddress, destination: Endpoint): void {
+    this.#begin(client, from, destination).refuse('overload', 'limits.connections is reached');
+  }
+
+  #begin(client: Channel, from: ClientAddress, destination: Endpoint): Opening {
     const { dependencies } = this;
     const entry = this.connections.begin({
       direction: 'outbound',
       callerNode: dependencies.callerNode,
       callerService: dependencies.callerService(),
       callerAddress: endpointKey(from),
-      destination: endpointKey(destination ?? listener),
+      destination: endpointKey(destination),
     });
-    const opening = new Opening(client, entry, dependencies);
-    if (destination === undefined) opening.refuse('loop', 'a connection to the capture port itself');
-    else opening.start(destination);
+    return new Opening(client, entry, dependencies);
   }
 }
 

@@ -23,8 +23,12 @@ export class ProcessMetrics {
     const spent = (user + system) / 1e6;
     this.#cpu.add(spent - this.#spent);
     this.#spent = spent;
-    this.#memory.set(process.memoryUsage.rss());
-    this.#descriptors.set(readdirSync('/proc/self/fd').length - 1); // one is the directory itself
+    try {
+      this.#memory.set(process.memoryUsage.rss());
+      this.#descriptors.set(readdirSync('/proc/self/fd').length - 1); // one is the directory itself
+    } catch {
+      // Both need a descriptor, and there is none left: that is when nothing may be lost to a measurement.
+    }
   }
 }
 

@@ -91,11 +91,11 @@ describe('Worker', () => {
       configure: () => calls.push('configure'),
       use: (snapshot: Snapshot) => calls.push(`use ${snapshot.version} with ${snapshot.services.size}`),
       serve: () => calls.push('serve'),
-      list: (list, limit) => [list, limit],
+      list: (list, limit) => ({ items: [list], total: limit }),
       metrics: () => 1,
       reopenLogs: () => calls.push('reopen'),
-      drain: async () => {
-        calls.push('drain');
+      drain: async (_timeoutMs, orphan) => {
+        calls.push(orphan ? 'drain as an orphan' : 'drain');
         return 2;
       },
     };
@@ -126,7 +126,7 @@ describe('Worker', () => {
       { t: 'ack', version: 42 },
       { t: 'ready' },
       { t: 'pong', id: 7 },
-      { t: 'list', id: 8, items: ['tunnels', 3] },
+      { t: 'list', id: 8, listing: { items: ['tunnels'], total: 3 } },
     ]);
     supervisor.send({ t: 'drain', timeoutMs: 5 });
     expect(await exited).toBe(0);
@@ -152,6 +152,6 @@ describe('Worker', () => {
     supervisor.send({ t: 'synced' });
     supervisor.finish(() => ends[0].destroy());
     expect(await exited).toBe(0);
-    expect(calls).toEqual(['serve', 'drain']);
+    expect(calls).toEqual(['serve', 'drain as an orphan']);
   });
 });

@@ -135,8 +135,8 @@ it('asks a worker, and tells when it is gone instead of answering', async () => 
   const answer = worker!.list('connections', 5);
   await workers[0]!.until((told) => told.some(({ t }) => t === 'list'));
   const question = workers[0]!.told.find((message) => message.t === 'list')!;
-  workers[0]!.control.send({ t: 'list', id: question.id, items: ['one'] });
-  expect(await answer).toEqual(['one']);
+  workers[0]!.control.send({ t: 'list', id: question.id, listing: { items: ['one'], total: 7 } });
+  expect(await answer).toEqual({ items: ['one'], total: 7 });
   const unanswered = worker!.list('tunnels', 5);
   workers[0]!.emit('exit', 1, null);
   await expect(unanswered).rejects.toThrow(/gone: exited with 1/);
