@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { type CliContext, CliError, configOf, exitCodes, print } from './context.ts';
@@ -94,7 +95,11 @@ Examples:
         );
       }
       const bundle = await issueNode(options.directory, { node, callAs, host, relay, days: life });
-      await writeNodeBundle(to, bundle, { overwrite: options.overwrite ?? false });
+      const owner = await ownerOf(to);
+      await writeNodeBundle(to, bundle, {
+        overwrite: options.overwrite ?? false,
+        ...(owner === undefined ? {} : { owner }),
+      });
       const { expiresAt } = bundle;
       print(
         command,
@@ -103,6 +108,15 @@ Examples:
         () => `certificate of ${node} in ${to}, valid until ${dateText(expiresAt)}`,
       );
     });
+}
+
+/** As root, what is written belongs to whom the directory belongs: the daemon's user must be able to read its key. */
+async function ownerOf(
+  directory: string,
+): Promise<{ readonly uid: number; readonly gid: number } | undefined> {
+  if (process.geteuid?.() !== 0) return undefined;
+  const found = await stat(directory).catch(() => undefined);
+  return found === undefined ? undefined : { uid: found.uid, gid: found.gid };
 }
 
 function collect(value: string, before: readonly string[]): readonly string[] {

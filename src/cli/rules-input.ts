@@ -2,8 +2,6 @@ import { existsSync, readFileSync } from 'node:fs';
 import { type AllowList, describeProblem, parseAllowList } from '../capture/allow-list.ts';
 import { redirectEntries } from '../capture/capture-plan.ts';
 import type { Config } from '../config/schema.ts';
-import { Knowledge } from '../daemon/knowledge.ts';
-import { ownPorts } from '../daemon/listeners.ts';
 import { findUser } from '../daemon/user.ts';
 import type { EndpointKey } from '../model/address.ts';
 import { createLog } from '../telemetry/log.ts';
@@ -26,6 +24,8 @@ export async function readRulesInput(
   context: CliContext,
   uid: number | undefined,
 ): Promise<RulesInput> {
+  // Not above: whoever asks for something else need not wait for the daemon's modules.
+  const { ownPorts } = await import('../daemon/listeners.ts');
   return {
     uid: uid ?? findUser(config.daemon.user).uid,
     ports: ownPorts(config),
@@ -47,6 +47,7 @@ function readAllowList(file: string): AllowList {
 /** Asks every registry once, with what the cache remembers for those that do not answer, as the daemon does. */
 async function readEntries(config: Config, context: CliContext): Promise<readonly EndpointKey[]> {
   const log = createLog({ level: 'error', process: 'cli', to: { write: (line) => context.stderr(line) } });
+  const { Knowledge } = await import('../daemon/knowledge.ts');
   const knowledge = new Knowledge(config, log);
   await knowledge.load();
   const { catalogue } = knowledge;

@@ -196,8 +196,7 @@ class Supervisor implements AdminView {
         this.#sent.sent(this.knowledge.catalogue.snapshot);
         this.workers.publish(delta);
       },
-      status: (source, { state, lastError }) => {
-        this.#log.info({ source, state, lastError }, `registry: ${state}`);
+      status: (source, { state }) => {
         if (state === 'unreachable') this.#metrics.registryLost(source);
         this.#checkCatalogue();
       },

@@ -26,6 +26,8 @@ export interface OpenedPath {
   readonly viaAgent: boolean;
   /** Resets the channel if no byte of the caller has left; false when some has, and it must be waited for. */
   abandon?(): boolean;
+  /** No answer for too long: the tunnel has to prove that it lives, or it is lost with everything in it. */
+  doubt?(): void;
 }
 
 /** Told when a pick is over: how it went, for outlier ejection and least connections. */
@@ -203,10 +205,12 @@ class Opening implements ChannelHandler {
     const token = this.#deps.started(service, instance, opened.path, entry.attempts);
     this.#token = token;
     let late = false;
-    // A peer that is cut off answers nothing at all: its permissive services must not wait for the last timeout.
-    if (opened.abandon !== undefined && opened.path === 'tunnel' && service.mode === 'permissive') {
+    // A peer that is cut off answers nothing at all: its callers must not wait for the last timeout.
+    const mayBypass = opened.path === 'tunnel' && service.mode === 'permissive';
+    if (opened.viaAgent) {
       this.#patience = this.#deps.after(this.#deps.settings().agentPatience, () => {
-        late = opened.abandon?.() ?? false;
+        late = mayBypass && opened.abandon?.() === true;
+        opened.doubt?.();
       });
     }
     this.#connect(

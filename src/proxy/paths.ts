@@ -12,6 +12,13 @@ import { FirstChannel } from './first-channel.ts';
 import type { OpenedPath } from './outbound.ts';
 import type { RelayRequest } from './zone-relay.ts';
 
+/** A stream through another agent. */
+interface AgentStream extends Channel {
+  readonly bytesSent: number;
+  /** No answer for too long: the tunnel has to prove that it lives. */
+  doubt(): void;
+}
+
 export interface PathsDependencies {
   readonly node: NodeName;
   zone(): string;
@@ -21,10 +28,7 @@ export interface PathsDependencies {
   readonly gateways: Gateways;
   direct(endpoint: Endpoint): Channel;
   /** A stream over the tunnel to this target; undefined while this node has no certificate. */
-  openStream(
-    target: TunnelTarget,
-    request: OpenRequest,
-  ): (Channel & { readonly bytesSent: number }) | undefined;
+  openStream(target: TunnelTarget, request: OpenRequest): AgentStream | undefined;
 }
 
 const noCertificate: ChannelClose = {
@@ -74,7 +78,7 @@ export class Paths {
       channel.reset('timeout');
       return true;
     };
-    return { channel, path, viaAgent: true, abandon };
+    return { channel, path, viaAgent: true, abandon, doubt: () => channel.doubt() };
   }
 
   /** Relay streams through the gateways of a zone, in the order in which they should be tried; made when asked for. */

@@ -226,7 +226,9 @@ export class TunnelPool {
       closed: (session, error) => {
         peer.sessions.delete(session);
         this.#tunnels--;
-        if (error !== undefined && performance.now() - startedAt < FLAP) this.#backOff(peer, error);
+        // A session inside of a relay stream dies with the gateway that carried it: another one may carry the next.
+        const direct = typeof peer.target.via !== 'function';
+        if (direct && error !== undefined && performance.now() - startedAt < FLAP) this.#backOff(peer, error);
         this.#drained();
       },
     };

@@ -37,6 +37,8 @@ export interface SessionEvents {
 
 /** A round trip older than this is measured afresh while WINDOWs are sent, in ms. */
 const RTT_FRESH = 200;
+/** A peer that was silent for this long may be gone, in ms. */
+const QUIET_AFTER = 1000;
 
 /** One tunnel: a byte stream after its WebSocket handshake, and the streams in it. */
 export class TunnelSession implements StreamLink, WireSink {
@@ -58,6 +60,7 @@ export class TunnelSession implements StreamLink, WireSink {
   #hello: Hello | undefined;
   readonly #keepalive = new Keepalive();
   #idleSince = performance.now();
+  #probing = false;
 
   /** `head`: bytes that came after the handshake in the same read. */
   constructor(
@@ -162,12 +165,18 @@ export class TunnelSession implements StreamLink, WireSink {
     this.#finish(error, error.code === 'protocol' ? 1002 : 1011, error.code, error.message);
   }
 
-  /** Asks the peer for a sign of life; without one within `timeout` ms the session is lost. */
+  get quiet(): boolean {
+    return performance.now() - this.#wire.heardAt > QUIET_AFTER;
+  }
+
+  /** Asks the peer for a sign of life; without one within `timeout` ms the session is lost. One probe at a time. */
   probe(timeout: number): void {
-    if (this.state === 'closed') return;
+    if (this.state === 'closed' || this.#probing) return;
+    this.#probing = true;
     const before = this.bytesIn;
     this.outbox.ping(performance.now());
     setTimeout(() => {
+      this.#probing = false;
       if (this.bytesIn === before) this.lost('no answer to a probe');
     }, timeout).unref();
   }

@@ -3,8 +3,6 @@ import { protocolError, type ResetBody } from './frame.ts';
 import { decodeOpen, type OpenRequest } from './open-request.ts';
 import type { TunnelStream } from './stream.ts';
 
-/** Streams of the peer that wait for the owner's `accept`. */
-const MAX_OFFERED = 1024;
 /** Stream numbers are used up here; a session then drains. */
 const LAST_STREAM = 2 ** 31;
 
@@ -68,8 +66,6 @@ export class StreamTable {
   /** Reads the body of an OPEN: what the peer asks for, or why it gets no stream. */
   judge(body: Buffer): OpenRequest | ResetBody {
     if (this.#ofPeer >= this.#maxPeerStreams) return refusal('overload', 'too many streams');
-    if (this.#offered.size >= MAX_OFFERED)
-      return refusal('overload', 'too many streams wait for their ACCEPT');
     try {
       return decodeOpen(body);
     } catch (error) {

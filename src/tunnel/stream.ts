@@ -24,15 +24,22 @@ export interface StreamLink {
   readonly settings: Pick<TunnelSettings, 'initialWindow' | 'maxWindow'>;
   /** Bytes that may be sent before ACCEPT, and by the callee before WINDOW. */
   readonly peerOpenCredit: number;
+  /** Nothing came for a while: the peer may be gone without our knowing. */
+  readonly quiet: boolean;
   /** Least round trip in ms, once it is known. */
   readonly minRtt: number | undefined;
   /** A WINDOW leaves now: a fresh round trip may be wanted. */
   windowSent(now: number): void;
+  /** A stream waits too long: without a sign of life within `timeout` ms the session is lost. */
+  probe(timeout: number): void;
   /** The owner accepted an offered stream. */
   taken(stream: TunnelStream): void;
   /** The stream is over. */
   forget(stream: TunnelStream): void;
 }
+
+/** How long the peer has for a sign of life once a stream has waited too long for its ACCEPT, in ms. */
+const DOUBT_TIMEOUT = 1000;
 
 const closedByNobody: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
 
@@ -50,6 +57,8 @@ export class TunnelStream implements Channel, OutboxClient {
   #open: Buffer | undefined;
 
   readonly #send = new SendHalf();
+  /** Credit before ACCEPT that is not used, because the tunnel was silent. */
+  #heldCredit = 0;
   readonly #receive: ReceiveHalf;
   #endAsked = false;
   #endSent = false;
@@ -123,7 +132,10 @@ export class TunnelStream implements Channel, OutboxClient {
   #bind(link: StreamLink, id: number): void {
     this.#link = link;
     this.#id = id;
-    this.#send.credit(link.peerOpenCredit);
+    // Bytes that leave now can be neither repeated nor taken elsewhere. On a tunnel that was silent they wait for the
+    // ACCEPT: that costs one round trip after a pause, and spares callers of an agent that is gone a reset.
+    if (this.#state === 'opening' && link.quiet) this.#heldCredit = link.peerOpenCredit;
+    else this.#send.credit(link.peerOpenCredit);
     this.#receive.window = new ReceiveWindow(link.windows, link.settings.maxWindow);
   }
 
@@ -163,6 +175,11 @@ export class TunnelStream implements Channel, OutboxClient {
     }
     this.#finish();
     this.#defer(() => this.handler.close(why));
+  }
+
+  /** The owner has waited too long for the ACCEPT: the tunnel has to prove that it lives. */
+  doubt(): void {
+    if (this.#state === 'opening') this.#link?.probe(DOUBT_TIMEOUT);
   }
 
   pause(): void {
@@ -269,7 +286,7 @@ export class TunnelStream implements Channel, OutboxClient {
     this.#state = 'open';
     this.#extraCredit = this.#receive.window!.widen(this.#link!.settings.initialWindow);
     this.#link!.outbox.wait(this);
-    this.credited(credit);
+    this.credited(credit + this.#heldCredit);
     this.handler.open?.();
   }
 

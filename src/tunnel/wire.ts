@@ -23,6 +23,8 @@ export class Wire {
   readonly outbox: Outbox;
   readonly flood: FloodGuard = new FloodGuard();
   bytesIn = 0;
+  /** When bytes came last, on the clock of `performance.now()`. */
+  heardAt: number = performance.now();
   readonly #socket: Duplex;
   readonly #masked: boolean;
   readonly #sink: WireSink;
@@ -75,6 +77,7 @@ export class Wire {
   #receive(chunk: Buffer): void {
     if (this.#closed) return;
     this.bytesIn += chunk.length;
+    this.heardAt = performance.now();
     this.flood.data(chunk.length);
     try {
       this.#messages.push(chunk);
