@@ -1,4 +1,13 @@
-import { isMap, isPair, isScalar, LineCounter, type ParsedNode, parseDocument, type YAMLMap } from 'yaml';
+import {
+  isMap,
+  isPair,
+  isScalar,
+  Lexer,
+  LineCounter,
+  type ParsedNode,
+  parseDocument,
+  type YAMLMap,
+} from 'yaml';
 import { z } from 'zod';
 import { MOST_DEPTH, repeatedKeys, tooDeep } from '../config/nesting.ts';
 import { parseEndpoint } from '../model/address.ts';
@@ -103,16 +112,27 @@ export class DocumentError extends Error {
   }
 }
 
-/** Reads the text of one file. Throws a {@link DocumentError} and nothing else. */
-export function parseCatalogueDocument(text: string): CatalogueDocument {
+/**
+ * Pieces of YAML (indents, keys, marks) of one file. What a parsed file needs of memory follows them, up to 400 bytes
+ * each, so that few bytes (`[[],[],…`) cannot need more than a large valid file: 4 MiB of one have 1,650,000.
+ */
+const MAX_TOKENS = 1_750_000;
+
+/** Reads one file. Throws a {@link DocumentError} and nothing else. */
+export function parseCatalogueDocument(content: string | Uint8Array): CatalogueDocument {
+  const text = typeof content === 'string' ? content : new TextDecoder('utf-8').decode(content);
   const lines = new LineCounter();
   const at = (offset: number): string => {
     const { line, col } = lines.linePos(offset);
     return `${line}:${col}`;
   };
+  let tokens = 0;
+  for (const _ of new Lexer().lex(text)) {
+    if (++tokens > MAX_TOKENS) throw new DocumentError([`1:1: found more than ${MAX_TOKENS} pieces of YAML`]);
+  }
   const deep = tooDeep(text);
   if (deep !== undefined)
-    throw new DocumentError([`offset ${deep}: nested deeper than ${MOST_DEPTH} levels`]);
+    throw new DocumentError([`${placeIn(text, deep)}: nested deeper than ${MOST_DEPTH} levels`]);
   let root: ParsedNode | null;
   let value: unknown;
   try {
@@ -161,6 +181,11 @@ export function parseCatalogueDocument(text: string): CatalogueDocument {
     );
   }
   return result.data;
+}
+
+function placeIn(text: string, offset: number): string {
+  const before = text.slice(0, offset);
+  return `${before.split('\n').length}:${offset - before.lastIndexOf('\n')}`;
 }
 
 type Path = readonly PropertyKey[];

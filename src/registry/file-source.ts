@@ -1,21 +1,22 @@
-import { type FSWatcher, type Stats, watch } from 'node:fs';
-import { open, readdir, stat } from 'node:fs/promises';
+import { constants, type FSWatcher, type Stats, watch } from 'node:fs';
+import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { endpointKey } from '../model/address.ts';
-import type { Instance, InstanceId, MeshNode, NodeName, Service, ServiceName } from '../model/service.ts';
-import { type CatalogueDocument, DocumentError, parseCatalogueDocument } from './document.ts';
+import { type Composed, Composer, nothingComposed, updatesBetween } from './composition.ts';
+import { type CatalogueDocument, DocumentError } from './document.ts';
+import { type DocumentReader, MAX_FILE_BYTES } from './document-reader.ts';
+import { DocumentThread } from './document-thread.ts';
+import { Settling } from './settling.ts';
 import type { Source, SourceContext, SourceListener, SourceStatus } from './source.ts';
 import { SourceStateMachine } from './source-state.ts';
 
 /** Changes that come within this time are read together; editors write a file in several steps. */
 const DEBOUNCE_MS = 50;
+/** A change is read at the latest after this time, however many follow it. */
+const LATEST_MS = 250;
 /** Watches miss things (network file systems, a directory that is mounted over): the directory is compared this often. */
 const RESCAN_MS = 2000;
 /** Files of one directory; further ones, by name, are not read and reported. */
 const MAX_FILES = 10_000;
-/** Bytes of one file. 1,000 services with ten instances each are about 1 MiB. */
-const MAX_FILE_BYTES = 16 * 1024 * 1024;
-
 const IS_DOCUMENT = /^[^.].*\.ya?ml$/;
 
 interface KnownFile {
@@ -30,6 +31,8 @@ interface FileSourceOptions {
   /** Absolute path of the directory. */
   readonly directory: string;
   readonly context: SourceContext;
+  /** Reads the files' content; default a thread, so that no content can stall this process. */
+  readonly reader?: DocumentReader;
 }
 
 /**
@@ -40,25 +43,31 @@ interface FileSourceOptions {
 export class FileSource implements Source {
   readonly name: string;
   readonly #directory: string;
-  readonly #context: SourceContext;
   readonly #state: SourceStateMachine;
   #files: ReadonlyMap<string, KnownFile> = new Map();
   /** Device and inode of the directory that was last read with success. */
   #identity: string | undefined;
-  /** Names that several files claim. */
-  #overlaps: readonly string[] = [];
+  readonly #reader: DocumentReader;
+  readonly #composer: Composer;
+  readonly #changes = new Settling(DEBOUNCE_MS, LATEST_MS, () => this.#look());
+  /** What was told last. */
+  #composed: Composed = nothingComposed;
+  /** A full update was told, with every file's content in it. */
+  #complete = false;
   #listener: SourceListener | undefined;
   #watcher: FSWatcher | undefined;
   #watched: string | undefined;
   #timer: NodeJS.Timeout | undefined;
   #scan: Promise<void> | undefined;
+  /** Something changed while the directory was read. */
   #again = false;
 
   constructor(options: FileSourceOptions) {
     this.#directory = options.directory;
-    this.#context = options.context;
     this.name = `file:${options.directory}`;
     this.#state = new SourceStateMachine(this.name, options.context.log);
+    this.#reader = options.reader ?? new DocumentThread();
+    this.#composer = new Composer(options.context);
   }
 
   get status(): SourceStatus {
@@ -75,19 +84,19 @@ export class FileSource implements Source {
     this.#listener = undefined;
     this.#state.listen(undefined);
     clearTimeout(this.#timer);
+    this.#changes.clear();
     this.#watcher?.close();
     this.#watcher = undefined;
+    await this.#reader.close();
     await this.#scan;
+    await this.#reader.close();
   }
 
-  /** Reads the directory now, or once more after the reading that is going on. */
+  /** Reads the directory; never while it is being read. */
   #look(): void {
     if (this.#listener === undefined) return;
     clearTimeout(this.#timer);
-    if (this.#scan !== undefined) {
-      this.#again = true;
-      return;
-    }
+    this.#changes.clear();
     this.#scan = this.#readDirectory()
       .catch((error: unknown) => {
         if (this.#listener !== undefined) this.#state.unreachable(reasonOf(error));
@@ -95,14 +104,10 @@ export class FileSource implements Source {
       .then(() => {
         this.#scan = undefined;
         if (this.#listener === undefined) return;
-        this.#lookIn(this.#again ? DEBOUNCE_MS : RESCAN_MS);
+        if (this.#again) this.#changes.touch();
+        else this.#timer = setTimeout(() => this.#look(), RESCAN_MS);
         this.#again = false;
       });
-  }
-
-  #lookIn(delay: number): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#look(), delay);
   }
 
   async #readDirectory(): Promise<void> {
@@ -120,7 +125,7 @@ export class FileSource implements Source {
     const files = new Map<string, KnownFile>();
     for (const name of names.slice(0, MAX_FILES)) {
       if (this.#listener === undefined) return;
-      const file = await readKnownFile(join(this.#directory, name), this.#files.get(name));
+      const file = await this.#readFile(join(this.#directory, name), this.#files.get(name));
       if (file !== undefined) files.set(name, file);
     }
     // Files that vanish one after the other while the whole directory goes away are not facts.
@@ -131,18 +136,52 @@ export class FileSource implements Source {
 
     const left = names.length - MAX_FILES;
     const beyond = left > 0 ? [`${left} files beyond ${MAX_FILES} are not read`] : [];
-    if (this.#identity === undefined || !sameDocuments(files, this.#files)) {
-      const { services, nodes, problems } = compose(files, this.#context);
-      const complete = [...files.values()].every((file) => file.document !== undefined);
-      this.#overlaps = problems;
-      this.#listener.update({ kind: 'full', services, nodes, complete });
-    }
+    await this.#tell(files);
+    if (this.#listener === undefined) return;
     this.#files = files;
     this.#identity = identity;
     const mistakes = [...files].flatMap(([name, file]) =>
       file.mistakes.map((mistake) => `${name}:${mistake}`),
     );
-    this.#state.confirmed([...mistakes, ...this.#overlaps, ...beyond]);
+    this.#state.confirmed([...mistakes, ...this.#composed.problems, ...beyond]);
+  }
+
+  /** Tells what is different now, in pieces; the whole when what else is known of this source has to go. */
+  async #tell(files: ReadonlyMap<string, KnownFile>): Promise<void> {
+    const documents = new Map<string, CatalogueDocument>();
+    for (const [name, { document }] of files) if (document !== undefined) documents.set(name, document);
+    const complete = documents.size === files.size;
+    const whole = this.#identity === undefined || complete !== this.#complete;
+    if (!whole && sameDocuments(files, this.#files)) return;
+    const before = this.#composed;
+    const composed = await this.#composer.compose(documents);
+    for await (const update of updatesBetween(before, composed)) this.#listener?.update(update);
+    this.#composed = composed;
+    if (!whole && !before.beyond && !composed.beyond) return;
+    // Everything in it is told already and the same object: this costs one comparison for each service.
+    const services = [...composed.services.values()];
+    this.#listener?.update({ kind: 'full', services, nodes: [...composed.nodes.values()], complete });
+    this.#complete = complete;
+  }
+
+  /** Reads a file unless it is what it was; undefined when it is gone. */
+  async #readFile(path: string, before: KnownFile | undefined): Promise<KnownFile | undefined> {
+    let fingerprint = 'unreadable';
+    try {
+      fingerprint = fingerprintOf(await stat(path));
+      if (before?.fingerprint === fingerprint) return before;
+      // Without waiting: to open a FIFO would take until somebody writes to it.
+      await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+      const about = await file.stat();
+      fingerprint = fingerprintOf(about);
+      if (!about.isFile()) throw new DocumentError(['1:1: found no regular file']);
+      const document = await this.#reader.read(await readAll(file, about.size));
+      return { fingerprint, document, mistakes: [] };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      const mistakes = error instanceof DocumentError ? error.mistakes : [`1:1: ${reasonOf(error)}`];
+      return { fingerprint, document: before?.document, mistakes };
+    }
   }
 
   #watch(identity: string): void {
@@ -152,7 +191,7 @@ export class FileSource implements Source {
     try {
       this.#watcher = watch(this.#directory, { persistent: false }, () => {
         if (this.#scan !== undefined) this.#again = true;
-        else this.#lookIn(DEBOUNCE_MS);
+        else this.#changes.touch();
       });
       this.#watcher.on('error', () => {
         this.#watcher?.close();
@@ -165,29 +204,22 @@ export class FileSource implements Source {
   }
 }
 
-/** Reads a file unless it is what it was; undefined when it is gone. */
-async function readKnownFile(path: string, before: KnownFile | undefined): Promise<KnownFile | undefined> {
-  let fingerprint = 'unreadable';
-  try {
-    fingerprint = fingerprintOf(await stat(path));
-    if (before?.fingerprint === fingerprint) return before;
-    await using file = await open(path, 'r');
-    const about = await file.stat();
-    fingerprint = fingerprintOf(about);
-    if (!about.isFile()) throw new DocumentError(['1:1: found no regular file']);
-    if (about.size > MAX_FILE_BYTES)
-      throw new DocumentError([`1:1: found more than ${MAX_FILE_BYTES} bytes`]);
-    const document = parseCatalogueDocument(await file.readFile('utf8'));
-    return { fingerprint, document, mistakes: [] };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    const mistakes = error instanceof DocumentError ? error.mistakes : [`1:1: ${reasonOf(error)}`];
-    return { fingerprint, document: before?.document, mistakes };
+/**
+ * All bytes of a file that is expected to have so many. A file that is being written has more of them when it is read
+ * than when it was asked for its size: what counts against the bound is what is read.
+ */
+async function readAll(file: FileHandle, size: number): Promise<Uint8Array<ArrayBuffer>> {
+  let bytes = new Uint8Array(Math.min(size, MAX_FILE_BYTES) + 1);
+  for (let length = 0; ; ) {
+    const { bytesRead } = await file.read(bytes, length, bytes.length - length);
+    if (bytesRead === 0) return bytes.slice(0, length);
+    length += bytesRead;
+    if (length > MAX_FILE_BYTES) throw new DocumentError([`1:1: found more than ${MAX_FILE_BYTES} bytes`]);
+    if (length < bytes.length) continue;
+    const longer = new Uint8Array(Math.min(2 * length, MAX_FILE_BYTES + 1));
+    longer.set(bytes);
+    bytes = longer;
   }
-}
-
-function fingerprintOf(about: Stats): string {
-  return `${about.dev}:${about.ino}:${about.size}:${about.mtimeMs}:${about.ctimeMs}`;
 }
 
 function sameDocuments(a: ReadonlyMap<string, KnownFile>, b: ReadonlyMap<string, KnownFile>): boolean {
@@ -199,46 +231,8 @@ function sameDocuments(a: ReadonlyMap<string, KnownFile>, b: ReadonlyMap<string,
   return true;
 }
 
-/** All files as one: the first file, by name, that names a service or node wins; zones come from nodes. */
-function compose(files: ReadonlyMap<string, KnownFile>, context: SourceContext) {
-  const services = new Map<ServiceName, Service>();
-  const nodes = new Map<NodeName, MeshNode>();
-  const problems: string[] = [];
-  const from = new Map<string, string>();
-  for (const [file, { document }] of files) {
-    for (const node of document?.nodes ?? []) {
-      const first = from.get(`node ${node.name}`);
-      if (first !== undefined) problems.push(`${file}: node ${node.name} is also in ${first}, which is used`);
-      else {
-        from.set(`node ${node.name}`, file);
-        nodes.set(node.name, Object.freeze(node));
-      }
-    }
-  }
-  for (const [file, { document }] of files) {
-    for (const service of document?.services ?? []) {
-      const first = from.get(service.name);
-      if (first !== undefined) {
-        problems.push(`${file}: service ${service.name} is also in ${first}, which is used`);
-        continue;
-      }
-      from.set(service.name, file);
-      services.set(service.name, {
-        ...service,
-        balance: service.balance ?? context.balance,
-        instances: service.instances.map((instance): Instance => {
-          const { id, node, zone, ...rest } = instance;
-          return {
-            ...rest,
-            id: id ?? (endpointKey(instance.address) as string as InstanceId),
-            ...(node === undefined ? {} : { node }),
-            zone: zone ?? (node === undefined ? undefined : nodes.get(node)?.zone) ?? context.zone,
-          };
-        }),
-      });
-    }
-  }
-  return { services: [...services.values()], nodes: [...nodes.values()], problems };
+function fingerprintOf(about: Stats): string {
+  return `${about.dev}:${about.ino}:${about.size}:${about.mtimeMs}:${about.ctimeMs}`;
 }
 
 function reasonOf(error: unknown): string {

@@ -18,7 +18,7 @@ interface FullUpdate {
   readonly complete: boolean;
 }
 
-/** What became different since the last update. Only after a full one. */
+/** What became different since the last update. Before the first full one it says what is there, and removes nothing. */
 interface ChangeUpdate {
   readonly kind: 'change';
   readonly services: readonly Service[];

@@ -6,6 +6,8 @@ import { FileTier } from '../../../src/cache/file-tier.ts';
 import { Catalogue } from '../../../src/registry/catalogue.ts';
 import { type CatalogueRecord, parseCatalogueRecord } from '../../../src/registry/catalogue-record.ts';
 import { createSource } from '../../../src/registry/create-source.ts';
+import { FileSource } from '../../../src/registry/file-source.ts';
+import { inlineReader } from '../../unit/registry/inline-reader.ts';
 import { SerfAgent } from './serf-agents.ts';
 
 const log = { info: () => undefined, warn: () => undefined };
@@ -28,7 +30,7 @@ async function boot(): Promise<void> {
   const serf = { type: 'serf', address: `127.0.0.1:${agents[0]!.rpcPort}`, authKeyFile: undefined } as const;
   catalogue = new Catalogue(
     [
-      createSource({ type: 'file', directory: join(root, 'catalogue.d') }, context),
+      new FileSource({ directory: join(root, 'catalogue.d'), context, reader: inlineReader }),
       createSource({ ...serf, resyncInterval: 30_000, timeout: 1000 }, context),
     ],
     log,

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Catalogue } from '../../../src/registry/catalogue.ts';
 import { FileSource } from '../../../src/registry/file-source.ts';
+import { inlineReader } from './inline-reader.ts';
 import { context, quiet, type Rig, type Said, sourceConformance } from './source.conformance.ts';
 
 const yaml = (services: readonly Said[]) =>
@@ -37,7 +38,7 @@ sourceConformance('a directory of YAML files', async (): Promise<Rig> => {
       current = directory;
     },
     close: async () => rmSync(root, { recursive: true }),
-    source: () => new FileSource({ directory, context }),
+    source: () => new FileSource({ directory, context, reader: inlineReader }),
   };
 });
 
@@ -51,7 +52,7 @@ describe('the file source', () => {
     Array.from(catalogue.snapshot.services.values(), (service) => service.name as string).sort();
   const problems = () => catalogue.status.registries[0]!.problems;
   const start = () => {
-    catalogue = new Catalogue([new FileSource({ directory, context })], quiet);
+    catalogue = new Catalogue([new FileSource({ directory, context, reader: inlineReader })], quiet);
     catalogue.start();
   };
 
@@ -174,7 +175,7 @@ describe('the file source', () => {
     const remembered = [...catalogue.records()];
     await catalogue.stop();
     write('b.yaml', 'services: [');
-    catalogue = new Catalogue([new FileSource({ directory, context })], quiet);
+    catalogue = new Catalogue([new FileSource({ directory, context, reader: inlineReader })], quiet);
     catalogue.seed(remembered);
     catalogue.start();
     await vi.waitFor(() => expect(catalogue.status.registries[0]!.state).toBe('synced'), soon);
