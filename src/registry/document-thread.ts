@@ -15,12 +15,14 @@ const DEFAULT_BOUNDS = Object.freeze({
   idle: 2000,
 });
 
+type Bounds = Readonly<Record<keyof typeof DEFAULT_BOUNDS, number>>;
+
 /** What document-thread-main.ts is compiled to; it stands beside this file once the product is built. */
 const PROGRAM = new URL('./document-thread-main.js', import.meta.url);
 
 interface DocumentThreadOptions {
   readonly program?: URL;
-  readonly bounds?: Partial<typeof DEFAULT_BOUNDS>;
+  readonly bounds?: Partial<Bounds>;
 }
 
 /**
@@ -29,7 +31,7 @@ interface DocumentThreadOptions {
  */
 export class DocumentThread implements DocumentReader {
   readonly #program: URL;
-  readonly #bounds: typeof DEFAULT_BOUNDS;
+  readonly #bounds: Bounds;
   #worker: Worker | undefined;
   #idle: NodeJS.Timeout | undefined;
 

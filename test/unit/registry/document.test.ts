@@ -109,6 +109,17 @@ test('mistakes are bounded', () => {
   expect(mistakes(`services: [${'{x: 1},'.repeat(10_000)}]`).length).toBeLessThanOrEqual(40);
 });
 
+test('more pieces of YAML than any file needs are refused before they are parsed', () => {
+  expect(mistakes(`[${'[],'.repeat(1_200_000)}]`)).toEqual(['1:1: found more than 1750000 pieces of YAML']);
+});
+
+test('of many unknown keys, the first ones are looked for', () => {
+  const keys = Array.from({ length: 50_000 }, (_, i) => `k${i}: 1\n`).join('');
+  const found = mistakes(keys);
+  expect(found).toHaveLength(20);
+  expect(found[19]).toMatch(/^20:1: k19: found an unknown key/);
+});
+
 test('many keys in one map cost what many bytes cost', () => {
   const keys = Array.from({ length: 100_000 }, (_, i) => `k${i}: 1\n`).join('');
   expect(mistakes(`${keys}k7: 1\n`)).toEqual(['100001:1: found "k7" again; expected each key once']);
