@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Catalogue } from '../../../src/registry/catalogue.ts';
+import { MAX_FILE_BYTES } from '../../../src/registry/document-reader.ts';
 import { FileSource } from '../../../src/registry/file-source.ts';
+import type { SourceUpdate } from '../../../src/registry/source.ts';
 import { inlineReader } from './inline-reader.ts';
 import { context, quiet, type Rig, type Said, sourceConformance } from './source.conformance.ts';
 
@@ -48,6 +50,10 @@ describe('the file source', () => {
   let catalogue: Catalogue;
   const soon = { timeout: 10_000, interval: 10 };
   const write = (name: string, text: string) => writeFileSync(join(directory, name), text);
+  const rename = (name: string, text: string) => {
+    writeFileSync(join(root, 'fresh'), text);
+    renameSync(join(root, 'fresh'), join(directory, name));
+  };
   const names = () =>
     Array.from(catalogue.snapshot.services.values(), (service) => service.name as string).sort();
   const problems = () => catalogue.status.registries[0]!.problems;
@@ -182,5 +188,51 @@ describe('the file source', () => {
     expect(names()).toEqual(['a', 'b']);
     write('b.yaml', 'services: []');
     await vi.waitFor(() => expect(names()).toEqual(['a']), soon);
+  });
+
+  test('one edited file is told as a change of what is different in it', async () => {
+    write('a.yaml', 'services: [{name: a}, {name: a2}]\nnodes: [{name: n, zone: z, tunnel: "10.0.0.1:1"}]');
+    write('b.yaml', 'services: [{name: b}, {name: b2}]');
+    start();
+    await vi.waitFor(() => expect(catalogue.status.registries[0]!.state).toBe('synced'), soon);
+    await catalogue.stop();
+    const source = new FileSource({ directory, context, reader: inlineReader });
+    catalogue = new Catalogue([source], quiet);
+    const told: SourceUpdate[] = [];
+    source.start({ update: (update) => told.push(update), status: () => undefined });
+    try {
+      await vi.waitFor(() => expect(source.status.state).toBe('synced'), soon);
+      expect(told.map(({ kind }) => kind)).toEqual(['change', 'full']);
+      rename('b.yaml', 'services: [{name: b, protocol: http}]');
+      await vi.waitFor(() => expect(told).toHaveLength(3), soon);
+      expect(told[2]).toMatchObject({ kind: 'change', removedServices: ['b2'], nodes: [], removedNodes: [] });
+      expect(told[2]!.services.map(({ name }) => name)).toEqual(['b']);
+    } finally {
+      await source.stop();
+    }
+  });
+
+  test('the reason of a failure goes with it', async () => {
+    start();
+    await vi.waitFor(() => expect(catalogue.status.registries[0]!.lastError).toMatch(/mounted/), soon);
+    write('a.yaml', 'services: []');
+    await vi.waitFor(() => expect(catalogue.status.registries[0]!.state).toBe('synced'), soon);
+    expect(catalogue.status.registries[0]!.lastError).toBeUndefined();
+  });
+
+  test('a pipe and a file that is too large are reported, and hold nothing up', async () => {
+    write('a.yaml', 'services: [{name: a}]');
+    execFileSync('mkfifo', [join(directory, 'b.yaml')]);
+    write('c.yaml', ' '.repeat(MAX_FILE_BYTES + 1));
+    start();
+    await vi.waitFor(() => expect(names()).toEqual(['a']), soon);
+    await vi.waitFor(
+      () =>
+        expect(problems()).toEqual([
+          'b.yaml:1:1: found no regular file',
+          `c.yaml:1:1: found more than ${MAX_FILE_BYTES} bytes`,
+        ]),
+      soon,
+    );
   });
 });
