@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -54,6 +54,23 @@ describe('the built program', () => {
     expect(done.stderr).toContain('/dist/cli/program.js');
     expect(done.stderr).not.toContain('/dist/daemon/supervisor.js');
     expect(done.stderr).not.toContain('koffi');
+  });
+
+  it('prints the destinations of mode services as the registries tell them', () => {
+    const catalogue = join(directory, 'catalogue');
+    mkdirSync(catalogue);
+    const text = 'services:\n  - name: orders\n    instances:\n      - address: 10.7.0.1:8080\n';
+    writeFileSync(join(catalogue, 'orders.yaml'), text);
+    const file = join(directory, 'services.yaml');
+    const cache = `cache: {file: ${directory}/catalogue.cache}`;
+    writeFileSync(file, `registries: [{type: file, directory: ${catalogue}}]\n${cache}\n`);
+    const arguments_ = ['rules', 'print', '--uid', '990', '--config', file];
+    const done = spawnSync(process.execPath, [join(directory, 'dist/main.js'), ...arguments_], {
+      encoding: 'utf8',
+    });
+    expect(done).toMatchObject({ status: 0, stderr: '' });
+    expect(done.stdout).toContain("ipset restore <<'END'\n");
+    expect(done.stdout).toContain('10.7.0.1,tcp:8080');
   });
 
   it('puts rules into a namespace, verifies them and takes them out', () => {

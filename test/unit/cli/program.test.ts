@@ -122,21 +122,6 @@ describe('rules', () => {
     expect((await run('rules', 'print', '--set', 'capture.mode=off')).out).toBe('');
   });
 
-  it('print takes the destinations of mode services from the registries', async () => {
-    const catalogue = mkdtempSync(join(directory, 'catalogue-'));
-    writeFileSync(
-      join(catalogue, 'orders.yaml'),
-      'services:\n  - name: orders\n    instances:\n      - address: 10.7.0.1:8080\n',
-    );
-    const file = join(directory, 'services.yaml');
-    writeFileSync(file, `registries: [{type: file, directory: ${catalogue}}]\n`);
-    const { code, out, err } = await run('rules', 'print', '--uid', '990', '--config', file);
-    expect(err).toBe('');
-    expect(code).toBe(0);
-    expect(out).toContain("ipset restore <<'END'\n");
-    expect(out).toContain('10.7.0.1,tcp:8080');
-  });
-
   it('refuses an allow-list with a mistake', async () => {
     writeFileSync(allowList, '?\n');
     expect(await run('rules', 'print')).toMatchObject({ code: 3, out: '' });
