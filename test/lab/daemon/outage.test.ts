@@ -48,6 +48,7 @@ describe('an agent that cannot serve', () => {
       servers: ['b'],
       services: { open: OPEN, closed: CLOSED },
       properties: { closed: { mode: 'strict' } },
+      config: { daemon: { workers: 1 } },
     });
     mesh = pair.mesh('a');
     const watch = (port: number) =>
