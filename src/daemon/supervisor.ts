@@ -121,11 +121,11 @@ class Supervisor implements AdminView {
 
   async run(): Promise<void> {
     const { config } = this;
+    this.#handleSignals();
     this.#log.info(
       { version: this.version, node: this.node, zone: config.node.zone, role: this.role },
       'starting',
     );
-    this.#handleSignals();
     try {
       for (const step of this.#startUp()) {
         await step();
