@@ -64,6 +64,11 @@ export class InterceptionDriver {
     return { ...this.#interception.status(), allowListProblems: this.#allowProblems };
   }
 
+  /** True once rules were put into the kernel. */
+  get begun(): boolean {
+    return this.#begun;
+  }
+
   /** Reads the allow-list, before a first rule can stand. */
   async start(): Promise<void> {
     await this.#watch.start();
@@ -92,11 +97,11 @@ export class InterceptionDriver {
     await this.#apply();
   }
 
-  /** Nobody serves: new connections go direct until `resume`. */
+  /** Nobody serves: new connections go direct until `resume`. Before a first rule stands there is nothing to do. */
   async suspend(): Promise<void> {
-    if (this.#suspended || this.#stopped) return;
+    if (!this.#begun || this.#suspended || this.#stopped) return;
     this.#suspended = true;
-    if (this.#begun) await this.#run(() => this.#interception.withdraw());
+    await this.#run(() => this.#interception.withdraw());
   }
 
   async resume(): Promise<void> {
@@ -121,7 +126,10 @@ export class InterceptionDriver {
   async #apply(): Promise<void> {
     const allowList = this.#allowList;
     if (!this.#begun || this.#suspended || this.#stopped || allowList === undefined) return;
+    const version = this.#snapshot?.version;
     await this.#run(() => this.#interception.apply(allowList, this.#entries()));
+    if (version !== undefined && this.#interception.status().state !== 'failed')
+      this.#options.onApplied(version);
   }
 
   #follow(file: string): AllowListWatch {

@@ -281,7 +281,7 @@ class Supervisor implements AdminView {
     }
     // One worker that is replaced takes less than this; connections wait for it in the listener's queue meanwhile.
     this.#nobodyServes ??= setTimeout(() => {
-      this.#log.error('no worker serves: new connections go direct');
+      if (this.interception.begun) this.#log.error('no worker serves: new connections go direct');
       void this.interception.suspend();
     }, NOBODY_SERVES_MS);
   }

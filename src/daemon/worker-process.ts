@@ -25,6 +25,8 @@ const MAY_FOLLOW: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
 
 /** Questions to one worker that may be open at once. */
 const MAX_QUESTIONS = 64;
+/** A worker that does not serve yet may be silent for this long: on a host that boots, everything starts at once. */
+const BOOT_TIMEOUT_MS = 15_000;
 
 export interface WorkerEvents {
   stateChanged(worker: WorkerProcess, from: WorkerState, to: WorkerState): void;
@@ -112,7 +114,9 @@ export class WorkerProcess {
   /** Asks for a sign of life, and ends a worker that has given none for too long (SIGSTOP, endless loop). */
   heartbeat(): void {
     const silent = performance.now() - this.#lastSign;
-    if (silent > this.#hangTimeoutMs) this.kill(`no sign of life for ${Math.round(silent)} ms`);
+    const booting = this.#state === 'starting' || this.#state === 'syncing';
+    const patience = booting ? Math.max(BOOT_TIMEOUT_MS, this.#hangTimeoutMs) : this.#hangTimeoutMs;
+    if (silent > patience) this.kill(`no sign of life for ${Math.round(silent)} ms`);
     else this.#send({ t: 'ping', id: ++this.#sequence });
   }
 

@@ -124,6 +124,8 @@ it('replaces a worker that died, with the whole catalogue', async () => {
 
 it('ends and replaces a worker that gives no sign of life', async () => {
   await start(1, 50);
+  workers[0]!.control.send({ t: 'ready' });
+  await logged('0: syncing → serving');
   workers[0]!.alive = false;
   await logged('0 exit: ended by SIGKILL: no sign of life for N ms');
   while (workers.length < 2) await new Promise(setImmediate);
