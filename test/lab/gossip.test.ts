@@ -96,9 +96,10 @@ describe('a mesh by gossip', () => {
     await mesh.stop();
     await mesh.start();
     expect((await get('b')).stdout).toContain('b ');
-    const tunnelled = (await mesh.accessLog()).filter(
-      (line) => line.path === 'tunnel' && line.destination?.startsWith(topology.host('b').ipv4),
-    );
-    expect(tunnelled.length).toBeGreaterThanOrEqual(2);
+    const toB = topology.host('b').ipv4;
+    await waitFor('both are written down', async () => {
+      const lines = await mesh.accessLog();
+      return lines.filter((line) => line.path === 'tunnel' && line.destination?.startsWith(toB)).length >= 2;
+    });
   });
 });
