@@ -20,6 +20,11 @@ export type ConnectionDirection = (typeof connectionDirections)[number];
 export const endReasons = ['done', 'client-reset'] as const;
 export type EndReason = (typeof endReasons)[number] | ErrorCode;
 
+/** The code with which the other side is reset when a connection ends for this reason. */
+export function resetCode(reason: EndReason): ErrorCode {
+  return reason === 'done' || reason === 'client-reset' ? 'reset' : reason;
+}
+
 /** What is written down of one connection, at its end: the access log line and its metrics. */
 export interface ConnectionRecord {
   /** `<worker>-<sequence>`, unique for the life of the agent. */

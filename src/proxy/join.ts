@@ -1,4 +1,5 @@
 import type { Channel, ChannelClose } from '../io/channel.ts';
+import { resetCode } from '../model/connection.ts';
 import type { ErrorCode } from '../model/errors.ts';
 import type { Candidate } from './candidate.ts';
 import type { ConnectionEntry } from './connections.ts';
@@ -84,8 +85,7 @@ export function join(stream: IncomingStream, entry: ConnectionEntry, upstreams: 
       entry.finish(why.reason === 'reset' ? 'client-reset' : failureCode(why), why.detail);
     },
   };
-  entry.abort = (why: RelayEnd) =>
-    end(why.reason === 'done' || why.reason === 'client-reset' ? 'reset' : why.reason, why.detail ?? '');
+  entry.abort = (why: RelayEnd) => end(resetCode(why.reason), why.detail ?? '');
   attempt({ code: 'no-instance', detail: 'no way onward' });
 }
 

@@ -6,7 +6,7 @@ import {
   endpointKey,
   type OriginalDestination,
 } from '../model/address.ts';
-import type { ConnectionPath, EndReason } from '../model/connection.ts';
+import { type ConnectionPath, type EndReason, resetCode } from '../model/connection.ts';
 import type { Instance, NodeName, Service, ServiceName } from '../model/service.ts';
 import type { ConnectionEntry, Connections } from './connections.ts';
 import { Relay } from './relay.ts';
@@ -164,7 +164,7 @@ class Opening implements ChannelHandler {
     if (this.#over) return;
     this.#over = true;
     this.#patience();
-    this.#client.reset(reason === 'done' || reason === 'client-reset' ? 'reset' : reason);
+    this.#client.reset(resetCode(reason));
     this.#upstream?.reset();
     this.#token?.finished();
     this.#entry.finish(reason, detail);

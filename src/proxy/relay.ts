@@ -1,5 +1,5 @@
 import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
-import type { EndReason } from '../model/connection.ts';
+import { type EndReason, resetCode } from '../model/connection.ts';
 
 /** How a relayed connection ended, and whose end it was. */
 export interface RelayEnd {
@@ -88,8 +88,7 @@ export class Relay {
   /** Resets both sides; `reason` is what is written down. */
   abort(end: RelayEnd): void {
     this.#end ??= end;
-    for (const channel of this.#channels)
-      channel.reset(end.reason === 'done' || end.reason === 'client-reset' ? 'reset' : end.reason);
+    for (const channel of this.#channels) channel.reset(resetCode(end.reason));
   }
 
   #closed(half: Half, why: ChannelClose): void {
