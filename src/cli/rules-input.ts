@@ -48,7 +48,7 @@ function readAllowList(file: string): AllowList {
 async function readEntries(config: Config, context: CliContext): Promise<readonly EndpointKey[]> {
   const log = createLog({ level: 'error', process: 'cli', to: { write: (line) => context.stderr(line) } });
   const { Knowledge } = await import('../daemon/knowledge.ts');
-  const knowledge = new Knowledge(config, log);
+  const knowledge = new Knowledge(config, log, { answered: () => {}, decorate: (service) => service });
   await knowledge.load();
   const { catalogue } = knowledge;
   await new Promise<void>((resolve) => {

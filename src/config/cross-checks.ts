@@ -19,6 +19,7 @@ export function crossCheck(config: Config): readonly Finding[] {
   const ports = new Map<number, string>();
   const listeners: readonly (readonly [readonly string[], number | undefined])[] = [
     [['capture', 'port'], config.capture.port],
+    [['names', 'port'], config.names.port],
     [['tunnel', 'port'], config.tunnel.port],
     [['telemetry', 'metricsListen'], parseEndpoint(config.telemetry.metricsListen)?.port],
   ];
@@ -37,6 +38,11 @@ export function crossCheck(config: Config): readonly Finding[] {
   const { heartbeatInterval, hangTimeout } = config.daemon;
   if (hangTimeout < 2 * heartbeatInterval) {
     wrong(['daemon', 'hangTimeout'], `${hangTimeout}ms`, 'at least two times daemon.heartbeatInterval');
+  }
+
+  const { deadAfter } = config.capture;
+  if (deadAfter % 1000 !== 0 || deadAfter > 60_000) {
+    wrong(['capture', 'deadAfter'], `${deadAfter}ms`, 'whole seconds, at most 60');
   }
 
   const zones = new Set<string>([config.node.zone]);

@@ -50,11 +50,43 @@ const node = z
 const capture = z
   .strictObject({
     mode: z
-      .enum(['services', 'all', 'off'])
+      .enum(['services', 'all', 'observe', 'off'])
       .default('services')
       .describe(
-        'What is intercepted: only addresses of known services, everything but the allow-list, or nothing.',
+        'What is intercepted: only addresses of known services, everything but the allow-list, or nothing; `observe` touches nothing and writes down who calls whom.',
       ),
+    percent: z
+      .number()
+      .min(0)
+      .max(100)
+      .default(100)
+      .describe('Share of new connections that is intercepted, drawn for each; the others go direct.'),
+    only: z
+      .strictObject({
+        services: z.array(serviceName).max(1024).default([]).describe('These services and no others.'),
+        users: z
+          .array(z.string().regex(/^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,31}$/, 'expected a user name or number'))
+          .max(256)
+          .default([])
+          .describe('Connections of these users, and of `units`, and of nobody else.'),
+        units: z
+          .array(
+            z
+              .string()
+              .regex(/^[a-zA-Z0-9:_.\\@-]{1,247}\.(?:service|scope|slice)$/, 'expected a systemd unit'),
+          )
+          .max(256)
+          .default([])
+          .describe('Connections of these systemd units, and of `users`, and of nobody else.'),
+      })
+      .prefault({})
+      .describe('Gradual introduction: what is intercepted at first. Empty lists restrict nothing.'),
+    deadAfter: duration('1s', 0).describe(
+      'Workers that have given the kernel no sign of life for this long are passed by: new connections go direct. Whole seconds; 0 turns it off.',
+    ),
+    disabledFile: path('/etc/mesh-node/disabled').describe(
+      'While this file exists nothing is intercepted (`mesh-node bypass on` makes it); it survives a reboot.',
+    ),
     port: port(15001).describe(
       'Loopback port of the capture listener; outside net.ipv4.ip_local_port_range.',
     ),
@@ -91,6 +123,94 @@ const capture = z
   })
   .prefault({})
   .describe('Interception by iptables.');
+
+const network = (family: 4 | 6, fallback: string) =>
+  z
+    .union([
+      z.literal('off'),
+      z
+        .string()
+        .refine(
+          (text) => {
+            const [base = '', prefix = ''] = text.split('/');
+            const address = parseIp(base);
+            const width = family === 4 ? 24 : 96;
+            return (
+              address !== undefined &&
+              address.includes(':') === (family === 6) &&
+              /^\d+$/.test(prefix) &&
+              Number(prefix) <= width
+            );
+          },
+          `expected off or an IPv${family} network with a prefix of at most ${family === 4 ? 24 : 96}`,
+        )
+        .meta({ title: 'network' }),
+    ])
+    .default(fallback);
+
+const names = z
+  .strictObject({
+    domain: name('domain', parseServiceName)
+      .default('mesh')
+      .describe('`<service>.<domain>` resolves to the virtual address of the service on this host.'),
+    port: port(15053).describe(
+      'Port of the DNS responder on loopback, UDP and TCP; only queries for the domain meet it.',
+    ),
+    ipv4: network(4, '240.0.0.0/4').describe('Virtual IPv4 addresses, or off.'),
+    ipv6: network(6, 'fd6d:6573:6800::/48').describe('Virtual IPv6 addresses, or off.'),
+    ttl: duration('5s').describe('How long an answer may be kept by whoever asked.'),
+    reuseAfter: duration('168h').describe(
+      'A virtual address whose service is gone is given to no other for this long.',
+    ),
+    resolveInterval: duration('30s').describe(
+      'How often host names (`hosts` of services, names in the allow-list) are resolved again.',
+    ),
+    resolveTimeout: duration('5s').describe('Bound on resolving one host name.'),
+  })
+  .prefault({})
+  .describe('Virtual addresses and names of services.');
+
+const caller = z
+  .strictObject({
+    identify: z
+      .boolean()
+      .default(true)
+      .describe('Ask the kernel which unit, container or user is behind each intercepted connection.'),
+    timeout: duration('100ms').describe(
+      'Bound on finding the name of a control group or container seen for the first time.',
+    ),
+  })
+  .prefault({})
+  .describe('Who is calling.');
+
+const guard = z
+  .strictObject({
+    window: duration('3s').describe('The agent is judged by what it measured within this time.'),
+    maxDelay: duration('500ms').describe(
+      'A worker whose event loop is later than this, again and again, is overloaded.',
+    ),
+    maxErrorPercent: z
+      .int()
+      .min(1)
+      .max(100)
+      .default(50)
+      .describe(
+        "Share of new connections that fail by the agent's own fault (at least 20 of them) before it withdraws.",
+      ),
+    maxDescriptorsPercent: z.int().min(1).max(100).default(90).describe('Descriptors of a worker in use.'),
+    maxConntrackPercent: z
+      .int()
+      .min(1)
+      .max(100)
+      .default(90)
+      .describe('Entries of the connection tracking table in use.'),
+    returnAfter: duration('10s').describe(
+      'New connections are taken again after this long without a reason; doubles when it withdraws again soon.',
+    ),
+    returnMax: duration('5m').describe('Longest time out.'),
+  })
+  .prefault({})
+  .describe('The agent measures itself, and withdraws before its users notice: new connections go direct.');
 
 const tunnel = z
   .strictObject({
@@ -178,6 +298,9 @@ const balance = z
     ejectAfter: count(5).describe('Consecutive failures after which an instance is set aside.'),
     ejectBase: duration('5s').describe('First time out; doubles with each ejection in a row.'),
     ejectMax: duration('5m').describe('Longest time out.'),
+    probeInterval: duration('1s').describe(
+      'A service none of whose instances can be reached refuses at connect, and is probed this often.',
+    ),
     maxEjectedPercent: z
       .int()
       .min(0)
@@ -213,6 +336,12 @@ const zoneAgent = z
 const limits = z
   .strictObject({
     connections: count(8000).describe('Intercepted connections of one worker; beyond it new ones are reset.'),
+    callerPercent: z
+      .int()
+      .min(1)
+      .max(100)
+      .default(50)
+      .describe('Share of `connections` that one caller (unit, container or user) may have.'),
     acceptBatch: z
       .int()
       .min(1)
@@ -240,7 +369,16 @@ const daemon = z
     stateDirectory: path('/var/lib/mesh-node').describe('What survives a restart.'),
     runtimeDirectory: path('/run/mesh-node').describe('Socket and other things that do not.'),
     drainTimeout: duration('30s', 0).describe('How long live connections may go on after SIGTERM.'),
-    heartbeatInterval: duration('500ms').describe('How often each worker is asked for a sign of life.'),
+    upgradeDrainTimeout: duration('1h', 0).describe(
+      'How long live connections may go on in the old workers after `mesh-node upgrade`.',
+    ),
+    orphanTimeout: duration('10s').describe(
+      'How long workers whose supervisor died serve on and wait for the next one.',
+    ),
+    heartbeatInterval: duration('250ms').describe('How often each worker is asked for a sign of life.'),
+    suspendTimeout: duration('1s').describe(
+      'When no worker has given a sign of life for this long, new connections go direct.',
+    ),
     hangTimeout: duration('2s').describe('A worker silent for this long is killed and replaced.'),
   })
   .prefault({})
@@ -276,6 +414,9 @@ const telemetry = z
 export const configSchema = z.strictObject({
   node,
   capture,
+  names,
+  caller,
+  guard,
   tunnel,
   identity,
   registries: z

@@ -16,6 +16,7 @@ import type {
 } from '../admin/api.ts';
 import type { Config } from '../config/schema.ts';
 import { type OriginalDestination, parseEndpoint } from '../model/address.ts';
+import { callerText } from '../model/caller.ts';
 import { MeshError } from '../model/errors.ts';
 import { type NodeName, parseServiceName } from '../model/service.ts';
 import type { LiveConnection as WorkerConnection } from '../proxy/connections.ts';
@@ -172,7 +173,11 @@ export class SupervisorAdmin implements AdminBackend {
         worker,
         direction: item.direction,
         startedAt: item.startedAt,
-        caller: item.callerService ?? `${item.callerNode ?? '-'} ${item.callerAddress}`,
+        caller:
+          item.callerProgram ??
+          (item.caller === undefined
+            ? (item.callerService ?? `${item.callerNode ?? '-'} ${item.callerAddress}`)
+            : callerText(item.caller)),
         destination: item.destination,
         ...(item.service === undefined ? {} : { service: item.service }),
         ...(item.instance === undefined ? {} : { instance: item.instance }),

@@ -13,6 +13,14 @@ import { ownPorts } from './listeners.ts';
 /** What iptables and ipset need. RAW is asked for by iptables-legacy only. */
 const RULE_CAPABILITIES: readonly Capability[] = ['CAP_NET_ADMIN', 'CAP_NET_RAW'];
 
+/** Why new connections go direct for a while, although the agent runs. */
+export const suspensionReasons = [
+  'nobody-serves', // no worker gives a sign of life
+  'overload', // the agent measured that it does harm
+  'disabled', // the operator said so: capture.disabledFile
+] as const;
+export type SuspensionReason = (typeof suspensionReasons)[number];
+
 export interface InterceptionDriverOptions {
   readonly config: Config;
   readonly uid: number;
@@ -41,8 +49,8 @@ export class InterceptionDriver {
   #updating = false;
   #stale = false;
   #begun = false;
-  /** Withdrawn for a while, because nobody serves. */
-  #suspended = false;
+  /** Withdrawn for as long as there is one. */
+  readonly #suspensions = new Set<SuspensionReason>();
   #stopped = false;
 
   constructor(options: InterceptionDriverOptions) {
@@ -97,16 +105,21 @@ export class InterceptionDriver {
     await this.#apply();
   }
 
-  /** Nobody serves: new connections go direct until `resume`. Before a first rule stands there is nothing to do. */
-  async suspend(): Promise<void> {
-    if (!this.#begun || this.#suspended || this.#stopped) return;
-    this.#suspended = true;
-    await this.#run(() => this.#interception.withdraw());
+  /** Why new connections go direct now; empty when they are intercepted. */
+  get suspensions(): readonly SuspensionReason[] {
+    return [...this.#suspensions];
   }
 
-  async resume(): Promise<void> {
-    if (!this.#suspended) return;
-    this.#suspended = false;
+  /** New connections go direct until every reason for it is taken back. */
+  async suspend(reason: SuspensionReason): Promise<void> {
+    if (this.#suspensions.has(reason) || this.#stopped) return;
+    this.#suspensions.add(reason);
+    if (this.#begun && this.#suspensions.size === 1) await this.#run(() => this.#interception.withdraw());
+  }
+
+  /** Takes one reason back. */
+  async resume(reason: SuspensionReason): Promise<void> {
+    if (!this.#suspensions.delete(reason) || this.#suspensions.size > 0) return;
     await this.#apply();
   }
 
@@ -125,7 +138,7 @@ export class InterceptionDriver {
 
   async #apply(): Promise<void> {
     const allowList = this.#allowList;
-    if (!this.#begun || this.#suspended || this.#stopped || allowList === undefined) return;
+    if (!this.#begun || this.#suspensions.size > 0 || this.#stopped || allowList === undefined) return;
     const version = this.#snapshot?.version;
     await this.#run(() => this.#interception.apply(allowList, this.#entries()));
     if (version !== undefined && this.#interception.status().state !== 'failed')
@@ -174,7 +187,7 @@ export class InterceptionDriver {
       if (this.#stopped || this.#snapshot === undefined || allowList === undefined) break;
       const { version } = this.#snapshot;
       const entries = this.#entries();
-      if (this.#suspended) break;
+      if (this.#suspensions.size > 0) break;
       if (this.#begun) await this.#run(() => this.#interception.setDestinations(entries));
       else {
         this.#begun = true;

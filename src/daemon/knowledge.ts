@@ -12,6 +12,13 @@ import type { Log } from '../telemetry/log.ts';
 /** Suffix of the file for on-demand answers, beside the catalogue's. */
 const ANSWERS_SUFFIX = '.answers';
 
+interface KnowledgeOptions {
+  /** Told of every answer to an on-demand question. */
+  answered(tier: string, known: boolean): void;
+  /** Adds what this host gives a service itself. */
+  decorate(service: Service): Service;
+}
+
 /**
  * What this agent knows, and from where: registries, with memory and file in front of them. A cold boot with every
  * registry gone serves what was known.
@@ -24,15 +31,15 @@ export class Knowledge {
   #known = false;
   readonly #answered: (tier: string, known: boolean) => void;
 
-  /** `answered` is told of every answer to an on-demand question. */
-  constructor(config: Config, log: Log, answered: (tier: string, known: boolean) => void = () => {}) {
-    this.#answered = answered;
+  constructor(config: Config, log: Log, options: KnowledgeOptions) {
+    this.#answered = options.answered;
     const { cache, registries, node, balance } = config;
     const context = { zone: node.zone, balance: balance.policy, log: log.child({ component: 'registry' }) };
     const cacheLog = log.child({ component: 'cache' });
     this.catalogue = new Catalogue(
       registries.map((registry) => createSource(registry, context)),
       context.log,
+      options.decorate,
     );
     this.#file = new FileTier({
       path: cache.file,

@@ -12,9 +12,12 @@ const BACKLOG = 4096;
 const BIND_PATIENCE_MS = 3_000;
 const BIND_PAUSE_MS = 100;
 
+/** `dns-udp` is a datagram socket; the others are listening stream sockets. */
+type ListenerKind = 'capture' | 'tunnel' | 'dns-udp' | 'dns-tcp';
+
 /** A listening socket that all workers share: a stopped or killed worker loses nothing that waits in it. */
 export interface Listener extends Endpoint {
-  readonly kind: 'capture' | 'tunnel';
+  readonly kind: ListenerKind;
   readonly fd: number;
 }
 

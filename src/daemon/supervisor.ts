@@ -27,8 +27,6 @@ import { WorkerSet } from './worker-set.ts';
 
 /** Time a worker has to end after its drain deadline. */
 const EXIT_GRACE_MS = 2_000;
-/** Without a worker that serves for this long, new connections go direct. */
-const NOBODY_SERVES_MS = 1_000;
 
 export interface SupervisorOptions {
   /** True in `mesh-node zone-agent`. */
@@ -186,7 +184,10 @@ class Supervisor implements AdminView {
   }
 
   #newKnowledge(config: Config): Knowledge {
-    return new Knowledge(config, this.#log, (tier, known) => this.#metrics.cacheAnswered(tier, known));
+    return new Knowledge(config, this.#log, {
+      answered: (tier, known) => this.#metrics.cacheAnswered(tier, known),
+      decorate: (service) => service,
+    });
   }
 
   /** From now on every change of the catalogue goes to the workers. */
@@ -276,14 +277,15 @@ class Supervisor implements AdminView {
     if (serving > 0) {
       clearTimeout(this.#nobodyServes);
       this.#nobodyServes = undefined;
-      void this.interception.resume();
+      void this.interception.resume('nobody-serves');
       return;
     }
     // One worker that is replaced takes less than this; connections wait for it in the listener's queue meanwhile.
     this.#nobodyServes ??= setTimeout(() => {
-      if (this.interception.begun) this.#log.error('no worker serves: new connections go direct');
-      void this.interception.suspend();
-    }, NOBODY_SERVES_MS);
+      if (this.interception.begun && !this.interception.suspensions.includes('nobody-serves'))
+        this.#log.error('no worker serves: new connections go direct');
+      void this.interception.suspend('nobody-serves');
+    }, this.#config.daemon.suspendTimeout);
   }
 
   /**

@@ -1,3 +1,4 @@
+import type { Caller } from './caller.ts';
 import type { ErrorCode } from './errors.ts';
 import type { InstanceId, NodeName, ServiceName } from './service.ts';
 
@@ -35,6 +36,10 @@ export interface ConnectionRecord {
   readonly durationMs: number;
   readonly callerNode: NodeName | undefined;
   readonly callerService: ServiceName | undefined;
+  /** The program that called, on this host; inbound: undefined. */
+  readonly caller: Caller | undefined;
+  /** Inbound: the program that called, as the caller's agent says ({@link callerText}). */
+  readonly callerProgram: string | undefined;
   /** Text of the caller's address as seen here. */
   readonly callerAddress: string;
   /** Text of the address the caller asked for. */

@@ -1,4 +1,4 @@
-import type { Endpoint } from './address.ts';
+import type { Endpoint, Ip } from './address.ts';
 
 /** Lower-case DNS name without a final dot, at most 253 characters: `orders`, `orders.shop`. */
 export type ServiceName = string & { readonly __serviceName: unique symbol };
@@ -20,6 +20,13 @@ export type BalancePolicy = (typeof balancePolicies)[number];
 /** `permissive` fails open (direct when the mesh cannot carry it); `strict` fails closed. */
 export const serviceModes = ['permissive', 'strict'] as const;
 export type ServiceMode = (typeof serviceModes)[number];
+
+/**
+ * Whose address an instance sees: the delivering `node`'s, or the caller's, in a PROXY protocol v2 header (`proxy-v2`) or
+ * as the peer address itself (`transparent`).
+ */
+export const deliverySources = ['node', 'proxy-v2', 'transparent'] as const;
+export type DeliverySource = (typeof deliverySources)[number];
 
 /** One running copy of a service. */
 export interface Instance {
@@ -49,6 +56,28 @@ export interface Service {
   /** Addresses that callers use already and that mean the service as a whole, such as an old load balancer's. */
   readonly addresses: readonly Endpoint[];
   readonly instances: readonly Instance[];
+  /** Ports of its virtual addresses and of its `hosts`; absent: those of its instances ({@link servicePorts}). */
+  readonly ports?: readonly number[];
+  /** Absent: `node`. */
+  readonly source?: DeliverySource;
+  /** Its virtual addresses, at most one of each family. Given by this host, never by a registry. */
+  readonly virtual?: readonly Ip[];
+  /** What its `hosts` resolve to at this host, with its ports. Given by this host, never by a registry. */
+  readonly resolved?: readonly Endpoint[];
+}
+
+/** Most ports of one service. */
+export const MAX_SERVICE_PORTS = 64;
+
+/** The ports at which the service as a whole is reached. */
+export function servicePorts(service: Service): readonly number[] {
+  if (service.ports !== undefined) return service.ports;
+  const ports = new Set<number>();
+  for (const { address } of service.instances) {
+    ports.add(address.port);
+    if (ports.size === MAX_SERVICE_PORTS) break;
+  }
+  return [...ports].sort((a, b) => a - b);
 }
 
 /** A host that runs mesh-node. */

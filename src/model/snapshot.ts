@@ -1,6 +1,13 @@
 import { type Endpoint, type EndpointKey, endpointKey } from './address.ts';
 import { PersistentMap } from './persistent-map.ts';
-import type { InstanceId, MeshNode, NodeName, Service, ServiceName } from './service.ts';
+import {
+  type InstanceId,
+  type MeshNode,
+  type NodeName,
+  type Service,
+  type ServiceName,
+  servicePorts,
+} from './service.ts';
 
 /** One service's claim on an address. Without `instance` the address means the service as a whole. */
 export interface Claim {
@@ -38,11 +45,19 @@ export const emptySnapshot: Snapshot = Object.freeze({
   destinations: PersistentMap.empty<EndpointKey, readonly Claim[]>(),
 });
 
+/** The addresses that mean a service as a whole: declared ones, what its hosts resolve to, virtual ones. */
+function wholeAddresses(service: Service): readonly Endpoint[] {
+  const { addresses, resolved = [], virtual = [] } = service;
+  if (virtual.length === 0 && resolved.length === 0) return addresses;
+  const ports = servicePorts(service);
+  return [...addresses, ...resolved, ...virtual.flatMap((ip) => ports.map((port) => ({ ip, port })))];
+}
+
 /** Every address a service claims, with what the address means (docs/architecture.md, "What an address means"). */
 function claimsOf(service: Service): readonly { readonly endpoint: Endpoint; readonly claim: Claim }[] {
   const whole: Claim = { service: service.name };
   return [
-    ...service.addresses.map((endpoint) => ({ endpoint, claim: whole })),
+    ...wholeAddresses(service).map((endpoint) => ({ endpoint, claim: whole })),
     ...service.instances.map((instance) => ({
       endpoint: instance.address,
       claim: service.interchangeable ? whole : { service: service.name, instance: instance.id },

@@ -1,3 +1,4 @@
+import type { Caller } from '../model/caller.ts';
 import type {
   ConnectionDirection,
   ConnectionPath,
@@ -15,6 +16,8 @@ export interface LiveConnection {
   readonly startedAt: number;
   readonly callerNode: NodeName | undefined;
   readonly callerService: ServiceName | undefined;
+  readonly caller: Caller | undefined;
+  readonly callerProgram: string | undefined;
   readonly callerAddress: string;
   readonly destination: string;
   readonly service: ServiceName | undefined;
@@ -48,6 +51,10 @@ export class ConnectionEntry implements DenseSetMember {
   readonly sequence: number;
   readonly start: ConnectionStart;
   readonly startedAt = Date.now();
+  /** Outbound: set once the kernel has said who called. */
+  caller: Caller | undefined;
+  /** Inbound: what the caller's agent said. */
+  callerProgram: string | undefined;
   service: ServiceName | undefined;
   instance: InstanceId | undefined;
   zone: string | undefined;
@@ -111,6 +118,8 @@ export class ConnectionEntry implements DenseSetMember {
       direction: start.direction,
       callerNode: start.callerNode,
       callerService: start.callerService,
+      caller: this.caller,
+      callerProgram: this.callerProgram,
       callerAddress: start.callerAddress,
       destination: start.destination,
       startedAt: this.startedAt,
@@ -175,6 +184,8 @@ export class Connections implements ConnectionBook {
       result.push({
         id: entry.id,
         ...entry.start,
+        caller: entry.caller,
+        callerProgram: entry.callerProgram,
         startedAt: entry.startedAt,
         service: entry.service,
         instance: entry.instance,

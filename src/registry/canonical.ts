@@ -6,6 +6,8 @@ import type { Instance, MeshNode, Service } from '../model/service.ts';
  * instances sorted by id, names and addresses in the order in which they were given.
  */
 
+const NONE: readonly never[] = [];
+
 /** The service with its instances in order of their ids. The same object when they are already. */
 export function canonicalService(service: Service): Service {
   const { instances } = service;
@@ -30,6 +32,10 @@ export function sameService(a: Service, b: Service): boolean {
       a.interchangeable === b.interchangeable &&
       a.balance === b.balance &&
       same(a.hosts, b.hosts, (x, y) => x === y) &&
+      (a.source ?? 'node') === (b.source ?? 'node') &&
+      same(a.ports ?? NONE, b.ports ?? NONE, (x, y) => x === y) &&
+      same(a.virtual ?? NONE, b.virtual ?? NONE, (x, y) => x === y) &&
+      same(a.resolved ?? NONE, b.resolved ?? NONE, sameEndpoint) &&
       same(a.addresses, b.addresses, sameEndpoint) &&
       same(a.instances, b.instances, sameInstance))
   );

@@ -1,7 +1,9 @@
 import { type Endpoint, parseIp } from '../model/address.ts';
 import {
   balancePolicies,
+  deliverySources,
   type Instance,
+  MAX_SERVICE_PORTS,
   type MeshNode,
   parseInstanceId,
   parseNodeName,
@@ -49,6 +51,9 @@ export function parseService(value: unknown): Service | undefined {
   const fields = fieldsOf(value);
   if (fields === undefined) return undefined;
   const name = parseText(fields['name'], parseServiceName);
+  const ports = optional(fields['ports'], (value) => parseList(value, MAX_SERVICE_PORTS, parsePort));
+  const source = optional(fields['source'], (value) => deliverySources.find((known) => known === value));
+  if (ports === null || source === null) return undefined;
   const protocol = protocols.find((known) => known === fields['protocol']);
   const mode = serviceModes.find((known) => known === fields['mode']);
   const balance = balancePolicies.find((known) => known === fields['balance']);
@@ -61,7 +66,27 @@ export function parseService(value: unknown): Service | undefined {
   if (hosts === undefined || addresses === undefined || instances === undefined) return undefined;
   if (typeof interchangeable !== 'boolean') return undefined;
   if (new Set(instances.map((instance) => instance.id)).size !== instances.length) return undefined;
-  return { name, protocol, mode, interchangeable, balance, hosts, addresses, instances };
+  return {
+    name,
+    protocol,
+    mode,
+    interchangeable,
+    balance,
+    hosts,
+    addresses,
+    instances,
+    ...(ports === undefined ? {} : { ports }),
+    ...(source === undefined ? {} : { source }),
+  };
+}
+
+/** Undefined when there is nothing, null when there is something that cannot be read. */
+function optional<T>(value: unknown, parse: (value: unknown) => T | undefined): T | undefined | null {
+  return value === undefined || value === null ? undefined : (parse(value) ?? null);
+}
+
+function parsePort(value: unknown): number | undefined {
+  return isWithin(value, 1, 65535) ? value : undefined;
 }
 
 function parseNode(value: unknown): MeshNode | undefined {

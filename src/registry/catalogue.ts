@@ -63,6 +63,9 @@ interface CatalogueListener {
   status?(source: string, status: SourceStatus): void;
 }
 
+/** Adds what this host gives a service itself (virtual addresses); called for each one before it is published. */
+type Decorate = (service: Service) => Service;
+
 /**
  * All sources as one: merged in their configured order (the first source that knows a name wins), with provenance,
  * kept as the newest snapshot and told as minimal deltas.
@@ -73,12 +76,14 @@ export class Catalogue {
   readonly #listeners = new Set<CatalogueListener>();
   readonly #conflicts = new Map<ServiceName, Conflict>();
   readonly #log: RegistryLog;
+  readonly #decorate: Decorate;
   #snapshot: Snapshot = emptySnapshot;
 
   /** Sources in order of precedence. Their names must differ. */
-  constructor(sources: readonly Source[], log: RegistryLog) {
+  constructor(sources: readonly Source[], log: RegistryLog, decorate: Decorate = (service) => service) {
     this.#sources = sources;
     this.#log = log;
+    this.#decorate = decorate;
     for (const { name } of sources) {
       if (this.#holdings.has(name)) {
         throw new MeshError('configuration', 'operator', `registry ${name} is configured twice`);
@@ -116,6 +121,11 @@ export class Catalogue {
       const touched = this.#holdings.get(name)!.seed(services.get(name) ?? [], nodes.get(name) ?? []);
       this.#publish(touched);
     }
+  }
+
+  /** Publishes these services again where what this host adds to them has changed. */
+  decorateAgain(services: Iterable<ServiceName>): void {
+    this.#publish({ services: new Set(services), nodes: new Set() });
   }
 
   /** Starts every source. */
@@ -239,7 +249,8 @@ export class Catalogue {
     const services: Service[] = [];
     const removedServices: ServiceName[] = [];
     for (const name of touched.services) {
-      const winner = this.#winner(name);
+      const said = this.#winner(name);
+      const winner = said && this.#decorate(said);
       const published = this.#snapshot.services.get(name);
       if (winner === undefined) {
         if (published !== undefined) removedServices.push(name);

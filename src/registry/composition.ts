@@ -90,9 +90,11 @@ export class Composer {
     return { services, nodes, problems, beyond };
   }
 
-  #make(written: Written): Service {
+  #make({ ports, source, ...written }: Written): Service {
     return canonicalService({
       ...written,
+      ...(ports === undefined ? {} : { ports }),
+      ...(source === undefined ? {} : { source }),
       balance: written.balance ?? this.#context.balance,
       instances: written.instances.map((instance): Instance => {
         const { id, node, zone, ...rest } = instance;

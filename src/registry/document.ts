@@ -13,6 +13,8 @@ import { MOST_DEPTH, repeatedKeys, tooDeep } from '../config/nesting.ts';
 import { parseEndpoint } from '../model/address.ts';
 import {
   balancePolicies,
+  deliverySources,
+  MAX_SERVICE_PORTS,
   parseInstanceId,
   parseNodeName,
   parseServiceName,
@@ -73,6 +75,8 @@ const service = z.strictObject({
     .max(registryLimits.aliasesPerService)
     .default([]),
   addresses: z.array(endpoint).max(registryLimits.aliasesPerService).default([]),
+  ports: z.array(z.int().min(1).max(65535)).min(1).max(MAX_SERVICE_PORTS).optional(),
+  source: z.enum(deliverySources).optional(),
   instances: z.array(instance).max(registryLimits.instancesPerService).default([]),
 });
 

@@ -1,3 +1,4 @@
+import { callerText } from '../model/caller.ts';
 import type { ConnectionRecord } from '../model/connection.ts';
 
 /** Longest `detail` that is written; a line then stays well under the 4,096 bytes that a pipe takes in one piece. */
@@ -11,7 +12,9 @@ const PLAIN = /^[ !#-[\]-~]*$/;
 export function accessLogLine(record: ConnectionRecord): string {
   return `{"log":"access","time":"${new Date(record.startedAt).toISOString()}","id":${text(record.id)},"direction":"${
     record.direction
-  }","callerNode":${text(record.callerNode)},"callerService":${text(record.callerService)},"callerAddress":${text(
+  }","callerNode":${text(record.callerNode)},"callerService":${text(record.callerService)},"caller":${text(
+    record.callerProgram ?? (record.caller === undefined ? undefined : callerText(record.caller)),
+  )},"user":${text(record.caller?.user)},"callerAddress":${text(
     record.callerAddress,
   )},"destination":${text(record.destination)},"service":${text(record.service)},"instance":${text(
     record.instance,

@@ -1,4 +1,6 @@
 import { Packr, Unpackr } from 'msgpackr';
+import { type ClientAddress, endpointKey, parseEndpoint } from '../model/address.ts';
+import { parseCallerText } from '../model/caller.ts';
 import {
   type InstanceId,
   type NodeName,
@@ -13,6 +15,10 @@ interface OpenCommon {
   readonly service: ServiceName;
   /** Service that the caller speaks for; believed only as far as its certificate goes. */
   readonly callerService?: ServiceName;
+  /** The program that called, as its host's kernel says ({@link parseCallerText}); believed as far as its node is. */
+  readonly callerProgram?: string;
+  /** Where the caller's connection comes from. Never dialled; shown to services that ask for it. */
+  readonly callerAddress?: ClientAddress;
   /** W3C `traceparent`. */
   readonly trace?: string;
   /** Milliseconds that the caller still waits. */
@@ -53,6 +59,8 @@ export function encodeOpen(open: OpenRequest): Buffer {
   const body: Record<string, unknown> = { k: open.kind, s: open.service };
   if (open.instance !== undefined) body['i'] = open.instance;
   if (open.callerService !== undefined) body['c'] = open.callerService;
+  if (open.callerProgram !== undefined) body['p'] = open.callerProgram;
+  if (open.callerAddress !== undefined) body['a'] = endpointKey(open.callerAddress);
   if (open.trace !== undefined) body['t'] = open.trace;
   if (open.deadline !== undefined) body['d'] = Math.max(0, Math.min(0xffffffff, Math.round(open.deadline)));
   if (open.kind === 'relay') {
@@ -138,6 +146,9 @@ function unsigned(value: unknown, max: number, what: string): number | undefined
   return value;
 }
 
+const parseClientAddress = (value: unknown) =>
+  typeof value === 'string' ? (parseEndpoint(value) as ClientAddress | undefined) : undefined;
+
 const parseTrace = (value: string) =>
   value.length <= MAX_TRACE && /^[\x21-\x7e]*$/.test(value) ? value : undefined;
 
@@ -154,11 +165,16 @@ export function decodeOpen(body: Buffer): OpenRequest {
   }
   const instance = text(map['i'], parseInstanceId, 'instance');
   const callerService = text(map['c'], parseServiceName, 'caller');
+  const callerProgram = text(map['p'], parseCallerText, 'caller program');
+  const callerAddress =
+    map['a'] === undefined ? undefined : required(parseClientAddress(map['a']), 'caller address');
   const trace = text(map['t'], parseTrace, 'trace');
   const deadline = unsigned(map['d'], 0xffffffff, 'deadline');
   const common = {
     service: required(text(map['s'], parseServiceName, 'service'), 'service'),
     ...(callerService === undefined ? {} : { callerService }),
+    ...(callerProgram === undefined ? {} : { callerProgram }),
+    ...(callerAddress === undefined ? {} : { callerAddress }),
     ...(trace === undefined ? {} : { trace }),
     ...(deadline === undefined ? {} : { deadline }),
   };

@@ -72,7 +72,7 @@ describe('precedence', () => {
       MESH_NODE_REGISTRIES: 'x',
     };
     expect(messages({ text: '', env, flags: ['capture.mod=1', 'x', 'daemon.workers=20'] })).toEqual([
-      'MESH_NODE_CAPTURE_MODE: capture.mode: found text "al", expected services, all or off',
+      'MESH_NODE_CAPTURE_MODE: capture.mode: found text "al", expected services, all, observe or off',
       '--set daemon.workers=20: daemon.workers: found number 20, expected auto or integer 1–16',
       'MESH_NODE_TUNEL_PORT: found MESH_NODE_TUNEL_PORT, expected the name of a setting (did you mean MESH_NODE_TUNNEL_PORT?)',
       'MESH_NODE_REGISTRIES: found MESH_NODE_REGISTRIES, expected the name of a setting',
@@ -180,7 +180,7 @@ describe('keys that must fit each other', () => {
     ['telemetry: {metricsListen: "127.0.0.1:15008"}', 'telemetry.metricsListen: found port 15008'],
     ['tunnel: {maxWindow: 1KiB}', 'tunnel.initialWindow: found more than tunnel.maxWindow'],
     ['cache: {freshFor: 1h}', 'cache.freshFor: found more than cache.staleFor'],
-    ['daemon: {hangTimeout: 600ms}', 'daemon.hangTimeout: found 600ms, expected at least two times'],
+    ['daemon: {hangTimeout: 400ms}', 'daemon.hangTimeout: found 400ms, expected at least two times'],
     ['zones: [{name: default, gateways: [{node: a, address: "1.1.1.1:1"}]}]', 'the zone of this node'],
     [
       'zones: [{name: b, gateways: [{node: a, address: "1.1.1.1:1"}, {node: a, address: "1.1.1.2:1"}]}]',

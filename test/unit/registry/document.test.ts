@@ -61,7 +61,7 @@ test.each<[string, string]>([
   ['service: []', '1:1: service: found an unknown key; expected one of: services, nodes'],
   [
     'services:\n  - name: web\n    protcol: http',
-    '3:5: services[0].protcol: found an unknown key; expected one of: name, protocol, mode, interchangeable, balance, hosts, addresses, instances',
+    '3:5: services[0].protcol: found an unknown key; expected one of: name, protocol, mode, interchangeable, balance, hosts, addresses, ports, source, instances',
   ],
   ['services:\n  - nam: web', '2:5: services[0].name: found nothing; expected string'],
   [

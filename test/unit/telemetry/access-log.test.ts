@@ -14,11 +14,14 @@ const linesOf = (file: string): string[] => readFileSync(file, 'utf8').split('\n
 
 describe('a line', () => {
   it('holds the whole record', () => {
-    const { startedAt, ...rest } = sampleRecord;
+    const { startedAt, caller, callerProgram, ...rest } = sampleRecord;
+    expect(callerProgram).toBeUndefined();
     expect(JSON.parse(accessLogLine(sampleRecord))).toEqual({
       log: 'access',
       time: '2026-01-02T03:04:05.678Z',
       ...rest,
+      caller: `unit:${caller?.unit}`,
+      user: caller?.user,
       durationMs: 12.346,
       detail: null,
     });

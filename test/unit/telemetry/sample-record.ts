@@ -9,6 +9,8 @@ export const sampleRecord: ConnectionRecord = {
   durationMs: 12.3456789,
   callerNode: 'web1' as NodeName,
   callerService: 'shop' as ServiceName,
+  caller: { unit: 'orders.service', user: 'orders' },
+  callerProgram: undefined,
   callerAddress: '10.0.0.1:40000',
   destination: '10.0.0.2:80',
   service: 'payments' as ServiceName,
