@@ -13,17 +13,11 @@ export const TUNNEL_PORT = 15_008;
 /** The user that the daemon runs as, made when the machine does not have it yet. */
 async function meshUser(): Promise<User> {
   const name = 'mesh-node';
+  // Files run side by side: another may have made it in between, so only its absence afterwards counts.
   if ((await run(['id', '-u', name])).code !== 0) {
-    await must([
-      'useradd',
-      '--system',
-      '--user-group',
-      '--no-create-home',
-      '--home-dir',
-      '/nonexistent',
-      '--shell',
-      '/usr/sbin/nologin',
-      name,
+    await run([
+      ...['useradd', '--system', '--user-group', '--no-create-home', '--home-dir', '/nonexistent'],
+      ...['--shell', '/usr/sbin/nologin', name],
     ]);
   }
   return { uid: Number(await must(['id', '-u', name])), gid: Number(await must(['id', '-g', name])) };
