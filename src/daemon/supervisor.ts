@@ -10,6 +10,7 @@ import { MeshError } from '../model/errors.ts';
 import type { NodeName } from '../model/service.ts';
 import { createLog, type Log } from '../telemetry/log.ts';
 import { type AdminView, SupervisorAdmin } from './admin-backend.ts';
+import { CatalogueFeed } from './catalogue-feed.ts';
 import type { WorkerSettings } from './control.ts';
 import { makeDirectories, nodeName, programVersion, workerCount } from './host.ts';
 import { InterceptionDriver } from './interception-driver.ts';
@@ -19,8 +20,9 @@ import { closeListeners, type Listener, openListenersSoon } from './listeners.ts
 import { OwnCredentials } from './own-credentials.ts';
 import { dropRoot } from './privileges.ts';
 import { Readiness } from './readiness.ts';
-import { reloadScope } from './reload-scope.ts';
-import { SentSnapshots } from './sent-snapshots.ts';
+import type { ReloadScope } from './reload-scope.ts';
+import { Reloader } from './reloader.ts';
+import { ServingWatch } from './serving-watch.ts';
 import { SupervisorMetrics } from './supervisor-metrics.ts';
 import { findUser } from './user.ts';
 import { WorkerSet } from './worker-set.ts';
@@ -49,32 +51,26 @@ class Supervisor implements AdminView {
   readonly node: NodeName;
   readonly startedAt = Date.now();
   readonly readiness: Readiness;
-  knowledge: Knowledge;
   readonly interception: InterceptionDriver;
-  readonly #options: SupervisorOptions;
   readonly #log: Log;
   readonly #notifier = new ServiceNotifier(process.env['NOTIFY_SOCKET']);
   readonly #metrics: SupervisorMetrics;
   readonly #credentials: OwnCredentials;
   #listeners: readonly Listener[] = [];
-  readonly #sent = new SentSnapshots();
+  readonly #feed: CatalogueFeed;
+  readonly #serving: ServingWatch;
+  readonly #reloader: Reloader;
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
   #workers: WorkerSet | undefined;
   #servers: AdminServer[] = [];
   #config: Config;
   #stopping: Promise<void> | undefined;
-  /** Version whose destinations are redirected, and the one with which the catalogue was first known. */
-  #applied = Number.NEGATIVE_INFINITY;
-  #knownSince: number | undefined;
-  #nobodyServes: NodeJS.Timeout | undefined;
-  #reloading: Promise<unknown> = Promise.resolve();
 
   constructor(config: Config, options: SupervisorOptions) {
     clearAmbientCapabilities();
     raiseDescriptorLimit();
     this.#config = config;
-    this.#options = options;
     this.role = options.zoneAgent ? 'zone-agent' : 'node';
     this.#log = createLog({ level: config.telemetry.logLevel, process: 'supervisor' });
     this.node = nodeName(config);
@@ -84,7 +80,7 @@ class Supervisor implements AdminView {
       this.#log.info({ ready, blockers: this.readiness.list }, ready ? 'ready' : 'not ready'),
     );
     makeDirectories(config);
-    this.knowledge = this.#newKnowledge(config);
+    this.#feed = this.#newFeed(config);
     this.interception = new InterceptionDriver({
       config,
       uid: findUser(config.daemon.user).uid,
@@ -93,10 +89,16 @@ class Supervisor implements AdminView {
         this.readiness.set('interception', problem);
         this.#tellReady();
       },
-      onApplied: (version) => {
-        this.#applied = version;
-        this.#checkCatalogue();
-      },
+      onApplied: (version) => this.#feed.applied(version),
+    });
+    this.#serving = new ServingWatch(this.interception, this.#log);
+    this.#reloader = new Reloader({
+      log: this.#log,
+      read: () => options.reload(),
+      current: () => this.#config,
+      stopping: () => this.#stopping !== undefined,
+      apply: (scope) => this.#apply(scope),
+      counted: (outcome) => this.#metrics.reload(outcome),
     });
     this.#ended = new Promise((resolve) => {
       this.#end = resolve;
@@ -105,6 +107,10 @@ class Supervisor implements AdminView {
 
   get config(): Config {
     return this.#config;
+  }
+
+  get knowledge(): Knowledge {
+    return this.#feed.knowledge;
   }
 
   get workers(): WorkerSet {
@@ -163,17 +169,15 @@ class Supervisor implements AdminView {
       },
       () => this.interception.start(),
       () => {
-        this.#followCatalogue();
+        this.#feed.follow();
         this.#watchdog();
       },
     ];
   }
 
-  reload(): Promise<ReloadAnswer> {
-    // One after the other: two reloads at once could leave the older configuration in force.
-    const next = this.#reloading.then(() => this.#reload());
-    this.#reloading = next.catch(() => undefined);
-    return next;
+  async reload(): Promise<ReloadAnswer> {
+    this.#notifier.tell('reloading');
+    return await this.#reloader.reload().finally(() => this.#tellReady());
   }
 
   /** Begins to end and resolves once new connections go direct; what lives may finish. */
@@ -190,32 +194,13 @@ class Supervisor implements AdminView {
     });
   }
 
-  /** From now on every change of the catalogue goes to the workers. */
-  #followCatalogue(): void {
-    this.knowledge.catalogue.listen({
-      delta: (delta) => {
-        this.#sent.sent(this.knowledge.catalogue.snapshot);
-        this.workers.publish(delta);
-      },
-      status: (source, { state }) => {
-        if (state === 'unreachable') this.#metrics.registryLost(source);
-        this.#checkCatalogue();
-      },
+  #newFeed(config: Config): CatalogueFeed {
+    return new CatalogueFeed(this.#newKnowledge(config), {
+      publish: (delta) => this.workers.publish(delta),
+      restart: () => this.workers.restart(),
+      registryLost: (source) => this.#metrics.registryLost(source),
+      onBlocked: (reason) => this.readiness.set('catalogue', reason),
     });
-    this.knowledge.start();
-    this.#checkCatalogue();
-  }
-
-  /** Other registries or another cache: what is known stays until the new ones have answered. */
-  async #replaceKnowledge(next: Knowledge): Promise<void> {
-    next.succeed(this.knowledge);
-    await this.knowledge.stop();
-    this.knowledge = next;
-    this.#sent.clear();
-    this.#applied = Number.NEGATIVE_INFINITY;
-    this.#knownSince = undefined;
-    this.workers.restart();
-    this.#followCatalogue();
   }
 
   #metricsView() {
@@ -236,13 +221,10 @@ class Supervisor implements AdminView {
       hangTimeoutMs: daemon.hangTimeout,
       heartbeatMs: daemon.heartbeatInterval,
       start: (index, events) => launchWorker(index, launch, events),
-      full: () => {
-        this.#sent.sent(this.knowledge.catalogue.snapshot);
-        return this.knowledge.catalogue.full();
-      },
+      full: () => this.#feed.full(),
       settings: () => this.#workerSettings(),
       onAcknowledged: (version) => {
-        const snapshot = this.#sent.acknowledged(version);
+        const snapshot = this.#feed.acknowledged(version);
         if (snapshot !== undefined) this.interception.acknowledged(snapshot);
       },
       onMetrics: (index, delta) => this.#metrics.worker(`worker-${index}`, delta as never),
@@ -274,31 +256,7 @@ class Supervisor implements AdminView {
     const { serving, size } = workers;
     this.readiness.set('workers', serving === 0 ? `0 of ${size} serve` : undefined);
     this.#tellReady();
-    if (serving > 0) {
-      clearTimeout(this.#nobodyServes);
-      this.#nobodyServes = undefined;
-      void this.interception.resume('nobody-serves');
-      return;
-    }
-    // One worker that is replaced takes less than this; connections wait for it in the listener's queue meanwhile.
-    this.#nobodyServes ??= setTimeout(() => {
-      if (this.interception.begun && !this.interception.suspensions.includes('nobody-serves'))
-        this.#log.error('no worker serves: new connections go direct');
-      void this.interception.suspend('nobody-serves');
-    }, this.#config.daemon.suspendTimeout);
-  }
-
-  /**
-   * Blocked while a registry that never answered meets an empty cache, and until what became known first is in force.
-   */
-  #checkCatalogue(): void {
-    let reason: string | undefined;
-    if (!this.knowledge.known) reason = 'no registry has answered and the cache is empty';
-    else {
-      this.#knownSince ??= this.knowledge.catalogue.snapshot.version;
-      if (this.#applied < this.#knownSince) reason = 'what the registries say is not in force yet';
-    }
-    this.readiness.set('catalogue', reason);
+    this.#serving.check(serving, this.#config.daemon.suspendTimeout);
   }
 
   /** To systemd the agent is up when it serves: an unreachable registry must not fail the boot of a host. */
@@ -309,30 +267,16 @@ class Supervisor implements AdminView {
     }
   }
 
-  async #reload(): Promise<ReloadAnswer> {
-    if (this.#stopping !== undefined) throw new MeshError('draining', 'agent', 'the agent stops');
-    this.#notifier.tell('reloading');
-    try {
-      const { changed, needRestart, next } = reloadScope(this.#config, this.#options.reload());
-      // Whatever can be refused comes first, so that a refusal changes nothing.
-      const others = changed.some((key) => key === 'registries' || key === 'cache');
-      const knowledge = others ? this.#newKnowledge(next) : undefined;
-      await this.interception.configure(next);
-      this.#config = next;
-      this.#log.level = next.telemetry.logLevel;
-      await this.#credentials.load(next);
-      if (knowledge !== undefined) await this.#replaceKnowledge(knowledge);
-      this.workers.configure(this.#workerSettings());
-      this.#metrics.reload('ok');
-      this.#log.info({ changed, needRestart }, 'reloaded');
-      return { changed, needRestart };
-    } catch (error) {
-      this.#metrics.reload('refused');
-      this.#log.error({ error }, 'reload refused; the running configuration stays');
-      throw error;
-    } finally {
-      this.#tellReady();
-    }
+  async #apply({ changed, next }: ReloadScope): Promise<void> {
+    // Whatever can be refused comes first, so that a refusal changes nothing.
+    const others = changed.some((key) => key === 'registries' || key === 'cache');
+    const knowledge = others ? this.#newKnowledge(next) : undefined;
+    await this.interception.configure(next);
+    this.#config = next;
+    this.#log.level = next.telemetry.logLevel;
+    await this.#credentials.load(next);
+    if (knowledge !== undefined) await this.#feed.replace(knowledge);
+    this.workers.configure(this.#workerSettings());
   }
 
   #handleSignals(): void {
@@ -362,7 +306,7 @@ class Supervisor implements AdminView {
   }
 
   async #stopOnce(): Promise<void> {
-    clearTimeout(this.#nobodyServes);
+    this.#serving.stop();
     this.readiness.set('draining', 'the agent stops');
     this.#notifier.tell('stopping', 'draining');
     await this.interception.withdraw();
