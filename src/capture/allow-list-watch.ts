@@ -1,7 +1,7 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
-import { type AllowList, describeProblem, MAX_ALLOW_BYTES, parseAllowList } from './allow-list.ts';
+import { type AllowListEntry, describeProblem, MAX_ALLOW_BYTES, parseAllowList } from './allow-list.ts';
 
 /** How often the file is looked at beside the notifications: inotify tells nothing of bind mounts and network mounts. */
 const POLL_INTERVAL_MS = 2000;
@@ -11,7 +11,7 @@ const SETTLE_MS = 100;
 /** What the watch tells its owner. */
 interface AllowListObserver {
   /** A list that is to be used from now on. Not called again for the same content. */
-  changed(list: AllowList): void;
+  changed(list: readonly AllowListEntry[]): void;
   /**
    * The file cannot be used; the last good list stays. One text for each bad line, or one for the file. When this is
    * the first thing told, there is no good list: nothing should be intercepted until there is one.

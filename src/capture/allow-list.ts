@@ -2,13 +2,16 @@ import ipaddr from 'ipaddr.js';
 import { MeshError } from '../model/errors.ts';
 
 /*
- * The allow-list: destinations that are never touched. One entry a line, `#` begins a comment.
+ * The allow-list: destinations and callers that are never touched. One entry a line, `#` begins a comment.
  *
  *   10.0.0.1               an address, every port        fd00::1
  *   10.0.0.0/8             a network, every port         fd00::/8
  *   10.0.0.1:5432          an address and port           [fd00::1]:5432
  *   10.0.0.0/8:8000-9000   a network and ports           [fd00::/8]:8000-9000
  *   tcp/22                 a port on any address         tcp/6000-6100
+ *   db.example.com         what a host name resolves to  db.example.com:5432
+ *   user:backup            everything of a user          user:1003
+ *   unit:backup.service    everything of a systemd unit  unit:backup-jobs.slice
  */
 
 /** Ports of an entry, both ends included. */
@@ -23,8 +26,33 @@ export interface AllowEntry {
   readonly ports?: PortRange;
 }
 
-/** A parsed allow-list, in the order of the file, without duplicates. */
+/** Destinations, in the order of the file, without duplicates. */
 export type AllowList = readonly AllowEntry[];
+
+/** A host name, for the addresses that it resolves to; absent ports are all. */
+export interface AllowedHost {
+  /** Lower-case, with a dot, without a final one. */
+  readonly host: string;
+  readonly ports?: PortRange;
+}
+
+/** A user, by name or number, whose connections are never touched. */
+export interface AllowedUser {
+  readonly user: string;
+}
+
+/** A systemd unit of the system manager whose connections are never touched, with its suffix. */
+export interface AllowedUnit {
+  readonly unit: string;
+}
+
+/** One line of an allow-list. All but destinations need to be looked up on this host, again and again. */
+export type AllowListEntry = AllowEntry | AllowedHost | AllowedUser | AllowedUnit;
+
+/** True for entries that stand for themselves. */
+export function isDestination(entry: AllowListEntry): entry is AllowEntry {
+  return !('host' in entry || 'user' in entry || 'unit' in entry);
+}
 
 /** What is wrong with one line of an allow-list. */
 interface AllowListProblem {
@@ -48,8 +76,21 @@ const MAX_PROBLEMS = 100;
 /** Characters of a bad line that are quoted. */
 const MAX_QUOTED = 60;
 
-const FORMS =
+const DESTINATIONS =
   '10.0.0.1, 10.0.0.0/8, fd00::/8, tcp/22, tcp/6000-6100, 10.0.0.1:5432, 10.0.0.0/8:8000-9000 or [fd00::1]:443';
+const FORMS = `${DESTINATIONS.replace(' or ', ', ')}, db.example.com, user:backup or unit:backup.service`;
+
+/** A dot is asked for: `ssh` or `tcp22` are slips, and no names. */
+const HOST =
+  /^(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+/** A last label that is a number belongs to an address in an unusual notation (`10.1`, `0x7f.1`). */
+const NUMERIC_END = /\.(?:\d+|0x[0-9a-f]*)$/;
+/** As useradd(8) takes them, in either case. */
+const USER = /^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,31}$/;
+/** systemd.unit(5): at most 255 characters with the suffix. */
+const UNIT = /^[a-zA-Z0-9:_.\\@-]{1,247}\.(?:service|scope|slice)$/;
+/** The largest user id; the one above it means "none" to the kernel. */
+const MAX_UID = 4_294_967_294;
 
 /** Reads `22` or `6000-6100`; a text says what was expected instead. */
 function parsePorts(text: string): PortRange | string {
@@ -84,8 +125,43 @@ function parseNetwork(text: string): NonNullable<AllowEntry['network']> | string
   return { family, address: base, prefix };
 }
 
+function parseUser(user: string): AllowedUser | string {
+  if (!USER.test(user)) return 'a user name or number, such as user:backup';
+  if (!/^\d+$/.test(user)) return { user };
+  return Number(user) <= MAX_UID ? { user: String(Number(user)) } : `a user id of at most ${MAX_UID}`;
+}
+
+function parseUnit(unit: string): AllowedUnit | string {
+  if (!UNIT.test(unit))
+    return 'a unit with its suffix .service, .scope or .slice, such as unit:backup.service';
+  if (unit === '-.slice') return 'a unit; the root slice is everything (capture.mode: off)';
+  const template = /^([^@]+)@\.[a-z]+$/.exec(unit);
+  if (template === null) return { unit };
+  const slice = `system-${template[1]!.replaceAll('-', '\\x2d')}.slice`;
+  return `an instance of the template (${template[1]}@1.service), or the slice of all of them (unit:${slice})`;
+}
+
+/** A host name; undefined when the text does not look like one. */
+function parseHost(text: string): AllowedHost | string | undefined {
+  const [name = '', ports, ...rest] = text.toLowerCase().split(':');
+  if (name.includes('*'))
+    return 'a host name without wildcard: only whole names resolve to addresses; list each, or their network';
+  const host = name.replace(/\.$/, '');
+  if (rest.length > 0 || !HOST.test(host) || NUMERIC_END.test(host)) return undefined;
+  if (ports === undefined) return { host };
+  const range = parsePorts(ports);
+  return typeof range === 'string' ? range : { host, ports: range };
+}
+
 /** Reads one entry; a text says what was expected instead. */
-function parseEntry(text: string): AllowEntry | string {
+function parseEntry(text: string): AllowListEntry | string {
+  const caller = /^(user|unit):(.*)$/i.exec(text);
+  if (caller !== null)
+    return caller[1]!.toLowerCase() === 'user' ? parseUser(caller[2]!) : parseUnit(caller[2]!);
+  return parseHost(text) ?? parseDestination(text);
+}
+
+function parseDestination(text: string): AllowEntry | string {
   const port = /^tcp\/(.*)$/i.exec(text);
   if (port !== null) {
     const ports = parsePorts(port[1]!);
@@ -103,10 +179,14 @@ function parseEntry(text: string): AllowEntry | string {
 }
 
 /** The text of an entry, as {@link parseAllowList} reads it. */
-export function formatAllowEntry(entry: AllowEntry): string {
-  const { network, ports } = entry;
+export function formatAllowEntry(entry: AllowListEntry): string {
+  if ('user' in entry) return `user:${entry.user}`;
+  if ('unit' in entry) return `unit:${entry.unit}`;
+  const { ports } = entry;
   const portText =
     ports === undefined ? '' : ports.first === ports.last ? `${ports.first}` : `${ports.first}-${ports.last}`;
+  if ('host' in entry) return portText === '' ? entry.host : `${entry.host}:${portText}`;
+  const { network } = entry;
   if (network === undefined) return `tcp/${portText === '' ? '1-65535' : portText}`;
   const full = network.prefix === (network.family === 'ipv4' ? 32 : 128);
   const net = full ? network.address : `${network.address}/${network.prefix}`;
@@ -116,10 +196,10 @@ export function formatAllowEntry(entry: AllowEntry): string {
 
 /** Reads an allow-list. All bad lines are reported, at most 100; with one of them, no entry should be used. */
 export function parseAllowList(text: string): {
-  readonly entries: AllowList;
+  readonly entries: readonly AllowListEntry[];
   readonly problems: readonly AllowListProblem[];
 } {
-  const entries = new Map<string, AllowEntry>();
+  const entries = new Map<string, AllowListEntry>();
   const problems: AllowListProblem[] = [];
   const lines = text.replace(/^\uFEFF/, '').split('\n');
   for (const [index, line] of lines.entries()) {
@@ -158,12 +238,13 @@ export function describeProblem(file: string, problem: AllowListProblem): string
 }
 
 /**
- * Reads `capture.protect` of the configuration: the same grammar, one entry a string.
- * Throws a MeshError `configuration` that names the entry.
+ * Reads `capture.protect` of the configuration: destinations only, because they hold before anything could be looked
+ * up. Throws a MeshError `configuration` that names the entry.
  */
 export function parseProtected(texts: readonly string[]): AllowList {
   return texts.map((text) => {
-    const entry = parseEntry(text.trim());
+    const read = parseEntry(text.trim());
+    const entry = typeof read === 'string' || isDestination(read) ? read : DESTINATIONS;
     if (typeof entry !== 'string') return entry;
     const message = `capture.protect: found "${quote(text)}", expected ${entry}`;
     throw new MeshError('configuration', 'operator', message, { retry: 'safe' });

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { type AllowList, describeProblem, parseAllowList } from '../capture/allow-list.ts';
+import { type AllowList, describeProblem, isDestination, parseAllowList } from '../capture/allow-list.ts';
 import { redirectEntries } from '../capture/capture-plan.ts';
 import type { Config } from '../config/schema.ts';
 import { findUser } from '../daemon/user.ts';
@@ -41,7 +41,7 @@ function readAllowList(file: string): AllowList {
     const text = problems.map((problem) => describeProblem(file, problem)).join('\n');
     throw new CliError(exitCodes.configuration, text);
   }
-  return entries;
+  return entries.filter(isDestination);
 }
 
 /** Asks every registry once, with what the cache remembers for those that do not answer, as the daemon does. */

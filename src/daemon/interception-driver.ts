@@ -1,4 +1,4 @@
-import type { AllowList } from '../capture/allow-list.ts';
+import { type AllowList, isDestination } from '../capture/allow-list.ts';
 import { AllowListWatch } from '../capture/allow-list-watch.ts';
 import { redirectEntries } from '../capture/capture-plan.ts';
 import { type CommandRunner, plainRunner } from '../capture/command.ts';
@@ -148,7 +148,8 @@ export class InterceptionDriver {
   #follow(file: string): AllowListWatch {
     const { log } = this.#options;
     return new AllowListWatch(file, {
-      changed: (list) => {
+      changed: (entries) => {
+        const list = entries.filter(isDestination);
         this.#allowList = list;
         this.#allowProblems = [];
         log.info({ file, entries: list.length }, 'allow-list: in force');

@@ -2,7 +2,7 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { parseAllowList } from '../../../src/capture/allow-list.ts';
+import { isDestination, parseAllowList } from '../../../src/capture/allow-list.ts';
 import { redirectEntries } from '../../../src/capture/capture-plan.ts';
 import type { CommandRunner } from '../../../src/capture/command.ts';
 import { Interception } from '../../../src/capture/interception.ts';
@@ -16,7 +16,7 @@ const capture = (over: object): Config['capture'] => configSchema.parse({ captur
 const list = (text: string) => {
   const { entries, problems } = parseAllowList(text);
   expect(problems).toEqual([]);
-  return entries;
+  return entries.filter(isDestination);
 };
 const keys = (...texts: string[]): EndpointKey[] => redirectEntries(texts as EndpointKey[]);
 

@@ -24,6 +24,18 @@ describe('parseAllowList', () => {
     ['[fd00::1]:443', '[fd00::1]:443'],
     ['[fd00::1]', 'fd00::1'],
     ['[fd00::/8]:443-445', '[fd00::/8]:443-445'],
+    ['DB.example.com', 'db.example.com'],
+    ['db.example.com.', 'db.example.com'],
+    ['db_1.example.com:5432', 'db_1.example.com:5432'],
+    ['tcp.example:8000-9000', 'tcp.example:8000-9000'],
+    ['user:backup', 'user:backup'],
+    ['User:0', 'user:0'],
+    ['user:01003', 'user:1003'],
+    ['unit:backup.service', 'unit:backup.service'],
+    ['unit:session-3.scope', 'unit:session-3.scope'],
+    ['unit:system-getty.slice', 'unit:system-getty.slice'],
+    ['unit:getty@tty1.service', 'unit:getty@tty1.service'],
+    ['unit:dev-disk\\x2dby.service', 'unit:dev-disk\\x2dby.service'],
   ])('reads %s', (text, canonical) => {
     const { entries, problems } = parseAllowList(`  ${text}\t# why\r\n`);
     expect(problems).toEqual([]);
@@ -31,9 +43,25 @@ describe('parseAllowList', () => {
   });
 
   it.each([
-    ['example.com', /10\.0\.0\.1, 10\.0\.0\.0\/8/],
-    ['user:alice', /10\.0\.0\.1/],
-    ['unit:a.service', /10\.0\.0\.1/],
+    ['ssh', /10\.0\.0\.1, 10\.0\.0\.0\/8.*db\.example\.com, user:backup or unit:backup\.service/],
+    ['*.example.com', /without wildcard/],
+    ['*', /without wildcard/],
+    ['db..example.com', /10\.0\.0\.1/],
+    ['-a.example.com', /10\.0\.0\.1/],
+    ['db.example.com:http', /a port or a range/],
+    ['db.example.com:1:2', /10\.0\.0\.1/],
+    ['dö.example.com', /10\.0\.0\.1/],
+    ['http://db.example.com', /10\.0\.0\.1/],
+    ['user:', /a user name or number/],
+    ['user:a b', /a user name or number/],
+    ['user:4294967295', /at most 4294967294/],
+    ['unit:backup', /with its suffix/],
+    ['unit:.service', /with its suffix/],
+    ['unit:a/b.service', /with its suffix/],
+    ['unit:../x.service', /with its suffix/],
+    ['unit:-.slice', /the root slice is everything/],
+    ['unit:my-job@.service', /my-job@1\.service\), or .*system-my\\x2djob\.slice/],
+    ['group:staff', /10\.0\.0\.1/],
     ['10.1', /10\.0\.0\.1/],
     ['0x7f000001', /10\.0\.0\.1/],
     ['10.0.0.1 10.0.0.2', /10\.0\.0\.1/],
@@ -59,7 +87,7 @@ describe('parseAllowList', () => {
     const { entries, problems } = parseAllowList(`# list\n\n  ${text}\n`);
     expect(entries).toEqual([]);
     expect(problems).toHaveLength(1);
-    expect(problems[0]).toMatchObject({ line: 3, column: 3, found: text });
+    expect(problems[0]).toMatchObject({ line: 3, column: 3, found: text.replace(/[^\x20-\x7e]/g, '?') });
     expect(problems[0]!.expected).toMatch(expected);
   });
 
@@ -91,5 +119,7 @@ describe('parseProtected', () => {
       '169.254.169.254',
     ]);
     expect(() => parseProtected(['tcp/22', 'ssh'])).toThrow(/capture\.protect: found "ssh", expected/);
+    for (const lookedUp of ['user:root', 'unit:a.service', 'db.example.com'])
+      expect(() => parseProtected([lookedUp])).toThrow(/expected 10\.0\.0\.1.* or \[fd00::1\]:443$/);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseAllowList } from '../../../src/capture/allow-list.ts';
+import { isDestination, parseAllowList } from '../../../src/capture/allow-list.ts';
 import { redirectEntries } from '../../../src/capture/capture-plan.ts';
 import { parseTable } from '../../../src/capture/live-table.ts';
 import { renderAll } from '../../../src/capture/rendered.ts';
@@ -17,8 +17,8 @@ function input(over: Partial<RuleInput['capture']> = {}, list = ''): RuleInput {
     capture: { mode: 'services', port: 15001, bridges: [], ...over },
     uid: 990,
     ports: [15008, 15090],
-    protected: parseAllowList('tcp/22\n169.254.169.254').entries,
-    allowList: parseAllowList(list).entries,
+    protected: parseAllowList('tcp/22\n169.254.169.254').entries.filter(isDestination),
+    allowList: parseAllowList(list).entries.filter(isDestination),
   };
 }
 const keys = (...texts: string[]): EndpointKey[] => texts as EndpointKey[];
