@@ -6,6 +6,7 @@ export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
+export const SOCK_SEQPACKET = 5;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
 
@@ -18,18 +19,26 @@ export const SO_ERROR = 4;
 export const SO_KEEPALIVE = 9;
 export const SO_OOBINLINE = 10;
 export const SO_LINGER = 13;
+export const SO_PEERCRED = 17;
+/** Descriptors in a message on a unix socket. */
+export const SCM_RIGHTS = 1;
 export const IP_FREEBIND = 15;
+export const IP_TRANSPARENT = 19;
 export const IP_BIND_ADDRESS_NO_PORT = 24;
 export const IPV6_V6ONLY = 26;
+export const IPV6_TRANSPARENT = 75;
 export const TCP_NODELAY = 1;
 export const TCP_KEEPIDLE = 4;
 export const TCP_KEEPINTVL = 5;
 /** The same number at SOL_IP and at SOL_IPV6 (IP6T_SO_ORIGINAL_DST). */
 export const SO_ORIGINAL_DST = 80;
 
+export const MSG_CTRUNC = 0x8;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_MORE = 0x8000;
+/** Descriptors that arrive are closed when another program is executed. */
+export const MSG_CMSG_CLOEXEC = 0x40000000;
 export const SHUT_WR = 1;
 
 export const F_GETFD = 1;

@@ -35,3 +35,12 @@ export const SOCKADDR_IN6_SIZE = 28;
 /** `sun_path` starts here, and holds 108 bytes. */
 export const SOCKADDR_UN_PATH = 2;
 export const SOCKADDR_UN_SIZE = 110;
+
+/**
+ * `struct msghdr`, `struct iovec` and `struct cmsghdr` of 64-bit Linux (include/linux/socket.h, uio.h): the same on x64
+ * and arm64, with pointers and sizes of eight bytes.
+ */
+export const MSGHDR = { size: 56, iov: 16, iovCount: 24, control: 32, controlSize: 40, flags: 48 } as const;
+export const IOVEC = { size: 16, base: 0, length: 8 } as const;
+/** Data follows the header; lengths are rounded up to eight. */
+export const CMSGHDR = { size: 16, length: 0, level: 8, type: 12 } as const;

@@ -54,6 +54,16 @@ export const sendto = libc.func('long sendto(int, void*, size_t, int, void*, uin
   address: Bytes,
   addressSize: number,
 ) => number;
+export const sendmsg = libc.func('long sendmsg(int, void*, int)') as unknown as (
+  fd: number,
+  message: Pointer,
+  flags: number,
+) => number;
+export const recvmsg = libc.func('long recvmsg(int, void*, int)') as unknown as (
+  fd: number,
+  message: Pointer,
+  flags: number,
+) => number;
 export const shutdown = libc.func('int shutdown(int, int)') as unknown as (fd: number, how: number) => number;
 export const close = libc.func('int close(int)') as unknown as (fd: number) => number;
 export const getsockopt = libc.func('int getsockopt(int, int, int, void*, void*)') as unknown as (
@@ -168,6 +178,13 @@ export const uvClose = node.func('void uv_close(void*, MeshCloseCallback*)') as 
 /** Memory that is neither moved nor collected until {@link freeMemory}. */
 export function allocateMemory(size: number): unknown {
   return koffi.alloc('uint8_t', size);
+}
+/** Its address, for structures that hold pointers; and its bytes. */
+export function addressOf(memory: unknown): Pointer {
+  return koffi.address(memory);
+}
+export function bytesOf(memory: unknown, size: number): Uint8Array {
+  return new Uint8Array(koffi.view(memory, size));
 }
 export function freeMemory(memory: unknown): void {
   koffi.free(memory);
