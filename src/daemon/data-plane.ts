@@ -100,7 +100,7 @@ export class NodeDataPlane implements DataPlane {
         pick: (service, exclude) => this.#balancer.pick(service, exclude),
         started: (service, instance, path, attempt) =>
           this.#metrics.observed(service.name, path, attempt, this.#balancer.started(service, instance)),
-        open: (service, instance) => paths.open(service, instance),
+        open: (service, instance, origin) => paths.open(service, instance, origin),
         direct,
         after: (milliseconds, expired) => this.#poller.deadlines.after(milliseconds, expired),
         callerNode: node,

@@ -125,8 +125,9 @@ export class Tunnels {
     const { service, relay } = this.#options;
     const from = session.remoteAddress;
     if (open.kind === 'service') {
-      const { service: name, instance, callerService } = open;
-      service({ service: name, instance, callerService }, stream, session.peer, from);
+      const { service: name, instance, callerService, callerProgram, callerAddress } = open;
+      const request = { service: name, instance, callerService, callerProgram, callerAddress };
+      service(request, stream, session.peer, from);
     } else if (relay === undefined) stream.reset('denied', 'this agent does not relay');
     else
       relay(

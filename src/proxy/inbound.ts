@@ -1,5 +1,5 @@
 import type { Channel } from '../io/channel.ts';
-import type { Endpoint } from '../model/address.ts';
+import type { ClientAddress, Endpoint } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
 import { grants, type PeerIdentity } from '../model/peer.ts';
 import type { Instance, InstanceId, NodeName, ServiceName } from '../model/service.ts';
@@ -12,6 +12,10 @@ export interface ServiceRequest {
   readonly service: ServiceName;
   readonly instance: InstanceId;
   readonly callerService: ServiceName | undefined;
+  /** Told by the peer and believed as far as the peer is: only shown. */
+  readonly callerProgram: string | undefined;
+  /** Likewise. Never dialled. */
+  readonly callerAddress: ClientAddress | undefined;
 }
 
 export interface InboundDependencies {
@@ -38,6 +42,7 @@ export class Inbound {
       callerAddress: peerAddress,
       destination: `${request.service}/${request.instance}`,
     });
+    entry.callerProgram = request.callerProgram;
     entry.service = request.service;
     entry.instance = request.instance;
     const instance = this.#authorize(request, peer);

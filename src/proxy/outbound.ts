@@ -9,6 +9,7 @@ import {
 import { type ConnectionPath, type EndReason, resetCode } from '../model/connection.ts';
 import type { Instance, NodeName, Service, ServiceName } from '../model/service.ts';
 import type { ConnectionEntry, Connections } from './connections.ts';
+import type { Origin } from './origin.ts';
 import { Relay } from './relay.ts';
 
 /** Where a captured connection goes; what route.lookup answers, seen from here. */
@@ -47,7 +48,7 @@ export interface OutboundDependencies {
   /** An attempt begins: the first one is 1. */
   started(service: Service, instance: Instance, path: ConnectionPath, attempt: number): PickToken;
   /** The way through the mesh; throws nothing, failures arrive as `close`. */
-  open(service: Service, instance: Instance): OpenedPath;
+  open(service: Service, instance: Instance, origin: Origin): OpenedPath;
   /** The way without the mesh. */
   direct(endpoint: Endpoint): Channel;
   /** Calls `expired` once, about then; the answer takes it back. Cheap: there is one for many connections. */
@@ -102,7 +103,7 @@ export class Outbound {
       callerAddress: endpointKey(from),
       destination: endpointKey(destination),
     });
-    return new Opening(client, entry, dependencies);
+    return new Opening(client, entry, { address: from, program: undefined }, dependencies);
   }
 }
 
@@ -113,6 +114,7 @@ export class Outbound {
 class Opening implements ChannelHandler {
   readonly #client: Channel;
   readonly #entry: ConnectionEntry;
+  readonly #origin: Origin;
   readonly #deps: OutboundDependencies;
   readonly #tried = new Set<Instance>();
   /** Instances whose agent could not be reached: permissive services go to them directly in the end. */
@@ -129,9 +131,10 @@ class Opening implements ChannelHandler {
   /** Takes the bound on an agent's answer back. */
   #patience: () => void = () => {};
 
-  constructor(client: Channel, entry: ConnectionEntry, deps: OutboundDependencies) {
+  constructor(client: Channel, entry: ConnectionEntry, origin: Origin, deps: OutboundDependencies) {
     this.#client = client;
     this.#entry = entry;
+    this.#origin = origin;
     this.#deps = deps;
     client.handler = this;
     entry.abort = (end) => this.refuse(end.reason, end.detail);
@@ -175,7 +178,8 @@ class Opening implements ChannelHandler {
     const instance = this.#candidate();
     if (instance !== undefined) {
       this.#tried.add(instance);
-      this.#attempt(this.#service!, instance, this.#deps.open(this.#service!, instance));
+      const opened = this.#deps.open(this.#service!, instance, this.#origin);
+      this.#attempt(this.#service!, instance, opened);
     } else this.#giveUp(reason, detail);
   }
 

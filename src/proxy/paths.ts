@@ -9,6 +9,7 @@ import type { Gateway, Gateways } from '../zone/gateways.ts';
 import type { Candidate } from './candidate.ts';
 import { FailedChannel } from './failed-channel.ts';
 import { FirstChannel } from './first-channel.ts';
+import type { Origin } from './origin.ts';
 import type { OpenedPath } from './outbound.ts';
 import type { RelayRequest } from './zone-relay.ts';
 
@@ -47,7 +48,7 @@ export class Paths {
   }
 
   /** Opens the way that is meant for this instance; failures arrive as `close` of the channel. */
-  open(service: Service, instance: Instance): OpenedPath {
+  open(service: Service, instance: Instance, origin: Origin): OpenedPath {
     const deps = this.#deps;
     if (instance.node === deps.node) {
       return { channel: deps.direct(instance.address), path: 'local', viaAgent: false };
@@ -68,6 +69,8 @@ export class Paths {
       service: service.name,
       instance: instance.id,
       ...(callerService === undefined ? {} : { callerService }),
+      ...(origin.program === undefined ? {} : { callerProgram: origin.program }),
+      callerAddress: origin.address,
     };
     const target = relayed ? this.#relayTarget(node, service.name) : directTarget(node);
     const path = relayed ? 'relay' : 'tunnel';

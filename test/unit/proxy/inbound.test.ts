@@ -64,6 +64,8 @@ const request = (service: string, instance: string, callerService?: string) => (
   service: service as ServiceName,
   instance: instance as InstanceId,
   callerService: callerService as ServiceName | undefined,
+  callerProgram: undefined,
+  callerAddress: undefined,
 });
 
 describe('Inbound', () => {

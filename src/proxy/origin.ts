@@ -1,0 +1,8 @@
+import type { ClientAddress } from '../model/address.ts';
+
+/** Where a connection comes from: what the other end is told of it. */
+export interface Origin {
+  readonly address: ClientAddress;
+  /** Text of the program that called ({@link callerText}); undefined where nobody is asked. */
+  readonly program: string | undefined;
+}
