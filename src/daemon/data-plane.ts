@@ -1,4 +1,5 @@
 import { Balancer } from '../balance/balancer.ts';
+import { Heartbeat } from '../capture/heartbeat.ts';
 import { TcpListener } from '../io/listener.ts';
 import { interceptionOf } from '../io/original-destination.ts';
 import { Poller } from '../io/poller.ts';
@@ -20,6 +21,7 @@ import type { WorkerList, WorkerListing, WorkerSettings } from './control.ts';
 import type { Listener } from './listeners.ts';
 import { OwnListenerSet } from './own-listeners.ts';
 import { Tunnels } from './tunnels.ts';
+import { VitalCounts, type Vitals } from './vitals.ts';
 import type { DataPlane } from './worker.ts';
 import { WorkerMetrics } from './worker-metrics.ts';
 
@@ -34,6 +36,7 @@ export interface DataPlaneOptions {
 
 /** The composition root of a worker: everything that carries bytes, wired together. */
 export class NodeDataPlane implements DataPlane {
+  readonly vitals = new VitalCounts();
   readonly #options: DataPlaneOptions;
   readonly #poller = new Poller();
   readonly #metrics: WorkerMetrics;
@@ -44,6 +47,7 @@ export class NodeDataPlane implements DataPlane {
   readonly #outbound: Outbound;
   readonly #tunnels: Tunnels;
   readonly #captures: TcpListener[] = [];
+  readonly #heartbeat: Heartbeat;
   readonly #sweep: NodeJS.Timeout;
   #settings: WorkerSettings;
   #snapshot: Snapshot = emptySnapshot;
@@ -64,6 +68,7 @@ export class NodeDataPlane implements DataPlane {
       started: (direction) => this.#metrics.connections.started(direction),
       ended: (record) => {
         this.#metrics.connections.ended(record);
+        this.vitals.ended(record);
         this.#accessLog.write(record);
       },
     });
@@ -139,6 +144,11 @@ export class NodeDataPlane implements DataPlane {
         ? (request, stream, peer, from) => relay.accept(request, stream, peer, from)
         : undefined,
     });
+    this.#heartbeat = new Heartbeat({
+      port: config.capture.port,
+      runtimeDirectory: config.daemon.runtimeDirectory,
+      onFailure: (reason) => log.warn({ reason }, 'sign of life'),
+    });
     this.#useCredentials();
     this.#sweep = setInterval(() => this.#connections.sweep(), config.limits.halfClosedIdle);
   }
@@ -165,10 +175,16 @@ export class NodeDataPlane implements DataPlane {
         acceptBatch: limits.acceptBatch,
         keepalive: { idleMs: limits.keepaliveIdle },
         onConnection: (channel) => this.#captured(channel, listener),
+        onRejected: () => this.#rejected(),
       });
       this.#captures.push(capture);
     }
     this.#tunnels.serve();
+    this.#heartbeat.start();
+  }
+
+  measured(vitals: Vitals): void {
+    this.#metrics.measured(vitals);
   }
 
   list(list: WorkerList, limit: number): WorkerListing {
@@ -194,6 +210,7 @@ export class NodeDataPlane implements DataPlane {
    */
   async drain(timeoutMs: number, orphan: boolean): Promise<number> {
     clearInterval(this.#sweep);
+    this.#heartbeat.stop();
     this.#tunnels.drain();
     if (orphan) this.#stopCapturing();
     const cut = await this.#connections.drained(timeoutMs);
@@ -207,7 +224,14 @@ export class NodeDataPlane implements DataPlane {
     for (const capture of this.#captures.splice(0)) capture.close();
   }
 
+  #rejected(): void {
+    this.vitals.taken++;
+    this.vitals.failed++;
+    this.#metrics.acceptRejected();
+  }
+
   #captured(channel: TcpChannel, listener: Listener): void {
+    this.vitals.taken++;
     const remote = channel.remoteEndpoint;
     if (remote === undefined) {
       channel.reset();
@@ -217,6 +241,7 @@ export class NodeDataPlane implements DataPlane {
     const destination = interception.kind === 'redirected' ? interception.destination : undefined;
     if (this.#connections.size >= this.#settings.config.limits.connections) {
       this.#metrics.refusedAtLimit();
+      this.vitals.failed++;
       this.#outbound.refuse(channel, remote as ClientAddress, destination ?? listener);
       return;
     }

@@ -41,6 +41,10 @@ export const MSG_MORE = 0x8000;
 export const MSG_CMSG_CLOEXEC = 0x40000000;
 export const SHUT_WR = 1;
 
+/** flock(2). */
+export const LOCK_SH = 1;
+export const LOCK_NB = 4;
+
 export const F_GETFD = 1;
 export const F_SETFD = 2;
 export const F_GETFL = 3;

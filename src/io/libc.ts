@@ -135,6 +135,12 @@ export const prlimit = libc.func('int prlimit(int, int, void*, void*)') as unkno
   next: Bytes | null,
   previous: Bytes | null,
 ) => number;
+/** `times`: null for now. */
+export const futimens = libc.func('int futimens(int, void*)') as unknown as (
+  fd: number,
+  times: Bytes | null,
+) => number;
+export const flock = libc.func('int flock(int, int)') as unknown as (fd: number, operation: number) => number;
 export const waitpid = libc.func('int waitpid(int, void*, int)') as unknown as (
   pid: number,
   status: Bytes,
