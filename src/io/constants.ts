@@ -15,11 +15,13 @@ export const SOL_SOCKET = 1;
 export const SOL_TCP = 6;
 export const SOL_IPV6 = 41;
 export const SO_REUSEADDR = 2;
+export const SO_TYPE = 3;
 export const SO_ERROR = 4;
 export const SO_KEEPALIVE = 9;
 export const SO_OOBINLINE = 10;
 export const SO_LINGER = 13;
 export const SO_PEERCRED = 17;
+export const SO_ACCEPTCONN = 30;
 /** Descriptors in a message on a unix socket. */
 export const SCM_RIGHTS = 1;
 export const IP_FREEBIND = 15;

@@ -1,7 +1,8 @@
 import { MeshError } from '../model/errors.ts';
 import { AF_UNIX, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_DGRAM } from './constants.ts';
-import { SOCKADDR_UN_PATH, SOCKADDR_UN_SIZE } from './layout.ts';
+import { sendDescriptors } from './descriptor-passing.ts';
 import * as libc from './libc.ts';
+import { unixAddress } from './unix-socket.ts';
 
 /** What a service tells systemd (sd_notify(3)). */
 type ServiceState = 'ready' | 'reloading' | 'stopping' | 'watchdog';
@@ -16,7 +17,15 @@ export class ServiceNotifier {
 
   /** @param path value of NOTIFY_SOCKET; a MeshError when it is no unix socket address. */
   constructor(path: string | undefined) {
-    this.#address = path === undefined || path === '' ? undefined : unixAddress(path);
+    if (path === undefined || path === '') return;
+    this.#address = unixAddress(path);
+    if (this.#address === undefined)
+      throw new MeshError('configuration', 'operator', `NOTIFY_SOCKET is no unix socket address: ${path}`);
+  }
+
+  /** True when there is a service manager. */
+  get managed(): boolean {
+    return this.#address !== undefined;
   }
 
   /** One datagram; `status` is the line that `systemctl status` shows. */
@@ -26,14 +35,33 @@ export class ServiceNotifier {
     return this.#send(message);
   }
 
-  #send(message: string): boolean {
+  /**
+   * Leaves a copy of a descriptor with the manager, which hands it to the next process of this service
+   * (`FileDescriptorStoreMax=`). It is kept whatever happens to it (FDPOLL=0): a datagram socket that once heard an
+   * ICMP error would be dropped otherwise.
+   */
+  store(name: string, fd: number): boolean {
+    return this.#send(`FDSTORE=1\nFDNAME=${name}\nFDPOLL=0\n`, [fd]);
+  }
+
+  /** Takes every descriptor of this name out of the manager's keeping. */
+  forget(name: string): boolean {
+    return this.#send(`FDSTOREREMOVE=1\nFDNAME=${name}\n`);
+  }
+
+  #send(message: string, descriptors: readonly number[] = []): boolean {
     if (this.#address === undefined || message === '') return false;
     const fd = libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return false;
     const bytes = Buffer.from(message);
-    const sent = libc.sendto(fd, bytes, bytes.length, MSG_NOSIGNAL, this.#address, this.#address.length);
+    // What has no descriptors waits for a busy manager: a lost READY would fail the start.
+    const sent =
+      descriptors.length === 0
+        ? libc.sendto(fd, bytes, bytes.length, MSG_NOSIGNAL, this.#address, this.#address.length) ===
+          bytes.length
+        : sendDescriptors(fd, bytes, descriptors, this.#address) === 0;
     libc.close(fd);
-    return sent === bytes.length;
+    return sent;
   }
 }
 
@@ -49,20 +77,6 @@ function messageOf(state: ServiceState): string {
     case 'watchdog':
       return 'WATCHDOG=1\n';
   }
-}
-
-function unixAddress(path: string): Uint8Array {
-  const name = Buffer.from(path);
-  const abstract = path.startsWith('@');
-  if (!(abstract || path.startsWith('/')) || name.length >= SOCKADDR_UN_SIZE - SOCKADDR_UN_PATH) {
-    throw new MeshError('configuration', 'operator', `NOTIFY_SOCKET is no unix socket address: ${path}`);
-  }
-  if (abstract) name[0] = 0;
-  // A path ends with a zero byte; an abstract name ends where the address ends.
-  const address = new Uint8Array(SOCKADDR_UN_PATH + name.length + (abstract ? 0 : 1));
-  address[0] = AF_UNIX;
-  address.set(name, SOCKADDR_UN_PATH);
-  return address;
 }
 
 /**
