@@ -33,6 +33,15 @@ export interface WorkerStatus {
   readonly restarts: number;
 }
 
+/** What the agent found of itself: `out` while new connections go direct because of it. */
+export interface GuardStatus {
+  readonly state: 'in' | 'out';
+  /** The measure and a sentence about it, while out. */
+  readonly measure?: string;
+  readonly reason?: string;
+  readonly since?: number;
+}
+
 /** GET /v1/status. */
 export interface StatusAnswer extends ReadyAnswer {
   readonly version: string;
@@ -44,6 +53,7 @@ export interface StatusAnswer extends ReadyAnswer {
   readonly draining: boolean;
   readonly snapshot: { readonly version: number; readonly services: number; readonly instances: number };
   readonly workers: readonly WorkerStatus[];
+  readonly guard: GuardStatus;
   /** End of the node certificate's life; absent while there is none. */
   readonly certificateExpiresAt?: number;
 }

@@ -1,6 +1,7 @@
 import { Argument, type Command } from 'commander';
 import type {
   ConnectionsAnswer,
+  GuardStatus,
   RegistriesAnswer,
   RulesAnswer,
   ServicesAnswer,
@@ -190,6 +191,7 @@ function agentText(answer: StatusAnswer, now: number, width: number | undefined)
     ['ready', answer.ready ? 'yes' : 'no'],
     ...answer.blockers.map(({ name, reason }): [string, string] => ['  blocked by', `${name}: ${reason}`]),
     ['draining', answer.draining ? 'yes' : 'no'],
+    ...guardPairs(answer.guard, now),
     [
       'catalogue',
       `version ${snapshot.version}: ${snapshot.services} services, ${snapshot.instances} instances`,
@@ -214,6 +216,12 @@ function agentText(answer: StatusAnswer, now: number, width: number | undefined)
     width,
   );
   return `${fields(pairs)}\n${workers}`;
+}
+
+function guardPairs(guard: GuardStatus, now: number): [string, string][] {
+  if (guard.state === 'in') return [];
+  const since = guard.since === undefined ? '' : `, for ${durationText(now - guard.since)}`;
+  return [['guard', `out${since}: ${guard.reason ?? 'no reason known'}`]];
 }
 
 function listed(text: string, shown: number, total: number): string {

@@ -8,7 +8,7 @@ export function crossCheck(config: Config): readonly Finding[] {
   const wrong = (path: readonly PropertyKey[], found: string, expected: string): void => {
     findings.push({ path, aboutKey: false, found, expected });
   };
-  const ordered = (section: 'tunnel' | 'balance' | 'cache', low: string, high: string): void => {
+  const ordered = (section: 'tunnel' | 'balance' | 'cache' | 'guard', low: string, high: string): void => {
     const values = config[section] as unknown as Readonly<Record<string, number>>;
     if (values[low]! > values[high]!) {
       wrong([section, low], `more than ${section}.${high}`, `at most the value of ${section}.${high}`);
@@ -35,10 +35,14 @@ export function crossCheck(config: Config): readonly Finding[] {
   ordered('tunnel', 'backoffBase', 'backoffMax');
   ordered('balance', 'ejectBase', 'ejectMax');
   ordered('cache', 'freshFor', 'staleFor');
+  ordered('guard', 'returnAfter', 'returnMax');
   const { heartbeatInterval, hangTimeout } = config.daemon;
   if (hangTimeout < 2 * heartbeatInterval) {
     wrong(['daemon', 'hangTimeout'], `${hangTimeout}ms`, 'at least two times daemon.heartbeatInterval');
   }
+
+  const { window } = config.guard;
+  if (window < 1000 || window > 60_000) wrong(['guard', 'window'], `${window}ms`, '1s to 1m');
 
   const { deadAfter } = config.capture;
   if (deadAfter % 1000 !== 0 || deadAfter > 60_000) {

@@ -2,6 +2,7 @@ import type {
   AdminBackend,
   ConnectionsAnswer,
   DrainAnswer,
+  GuardStatus,
   LiveConnection,
   ReadyAnswer,
   RegistriesAnswer,
@@ -39,6 +40,7 @@ export interface AdminView {
   readonly knowledge: Knowledge;
   readonly workers: WorkerSet;
   readonly interception: InterceptionDriver;
+  readonly guard: GuardStatus;
   readonly certificateExpiresAt: number | undefined;
   reload(): Promise<ReloadAnswer>;
   /** Begins to end; resolves when no new connection is taken. */
@@ -82,6 +84,7 @@ export class SupervisorAdmin implements AdminBackend {
         snapshotVersion: acknowledged,
         restarts: workers.restarts(index),
       })),
+      guard: this.#view.guard,
       ...(certificateExpiresAt === undefined ? {} : { certificateExpiresAt }),
     };
   }

@@ -4,6 +4,7 @@ import type { Config } from '../config/schema.ts';
 import { MeshError } from '../model/errors.ts';
 import type { NodeName } from '../model/service.ts';
 import type { SnapshotDelta } from '../model/snapshot.ts';
+import type { Vitals } from './vitals.ts';
 
 /*
  * What supervisor and workers say to each other, over a socketpair of their own and not Node's IPC channel: it has to
@@ -47,6 +48,7 @@ export type ToSupervisor =
   | { readonly t: 'ack'; readonly version: number }
   | { readonly t: 'pong'; readonly id: number }
   | { readonly t: 'metrics'; readonly delta: unknown }
+  | { readonly t: 'vitals'; readonly vitals: Vitals }
   | { readonly t: 'list'; readonly id: number; readonly listing: WorkerListing }
   | { readonly t: 'drained'; readonly cut: number };
 

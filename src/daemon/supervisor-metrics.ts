@@ -8,15 +8,16 @@ import type { WorkerSet } from './worker-set.ts';
 
 /** What the supervisor itself counts, and the sum of what its workers do. */
 export class SupervisorMetrics {
-  readonly #counters = new Counters();
+  /** The supervisor's own. */
+  readonly counters = new Counters();
   readonly #registry = new MetricsRegistry();
   readonly #process: ProcessMetrics;
   /** Totals that others keep, as they were when they were last added. */
   readonly #totals = new Map<CounterHandle, number>();
 
   constructor(version: string) {
-    this.#counters.gauge(metrics.buildInfo, version).set(1);
-    this.#process = new ProcessMetrics(this.#counters, 'supervisor');
+    this.counters.gauge(metrics.buildInfo, version).set(1);
+    this.#process = new ProcessMetrics(this.counters, 'supervisor');
   }
 
   get contentType(): string {
@@ -29,19 +30,19 @@ export class SupervisorMetrics {
 
   workerGone(name: string, cause: 'exit' | 'killed'): void {
     this.#registry.forget(name);
-    this.#counters.counter(metrics.workerRestarts, cause).add();
+    this.counters.counter(metrics.workerRestarts, cause).add();
   }
 
   reload(outcome: 'ok' | 'refused'): void {
-    this.#counters.counter(metrics.configurationReloads, outcome).add();
+    this.counters.counter(metrics.configurationReloads, outcome).add();
   }
 
   registryLost(source: string): void {
-    this.#counters.counter(metrics.registryErrors, source).add();
+    this.counters.counter(metrics.registryErrors, source).add();
   }
 
   cacheAnswered(tier: string, known: boolean): void {
-    this.#counters.counter(metrics.cacheAnswers, tier, known ? 'positive' : 'negative').add();
+    this.counters.counter(metrics.cacheAnswers, tier, known ? 'positive' : 'negative').add();
   }
 
   #total(counter: CounterHandle, total: number): void {
@@ -57,7 +58,7 @@ export class SupervisorMetrics {
     readonly interception: InterceptionDriver;
     readonly certificateExpiresAt: number | undefined;
   }): Promise<string> {
-    const counters = this.#counters;
+    const counters = this.counters;
     const { knowledge, workers } = state;
     counters.gauge(metrics.ready).set(state.ready ? 1 : 0);
     if (state.certificateExpiresAt !== undefined) {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { ReloadAnswer } from '../admin/api.ts';
+import type { GuardStatus, ReloadAnswer } from '../admin/api.ts';
 import { adminSocket } from '../admin/api.ts';
 import { type AdminServer, serveAdmin, serveMetrics } from '../admin/server.ts';
 import type { Config } from '../config/schema.ts';
@@ -12,6 +12,7 @@ import { createLog, type Log } from '../telemetry/log.ts';
 import { type AdminView, SupervisorAdmin } from './admin-backend.ts';
 import { CatalogueFeed } from './catalogue-feed.ts';
 import type { WorkerSettings } from './control.ts';
+import { GuardDriver } from './guard-driver.ts';
 import { makeDirectories, nodeName, programVersion, workerCount } from './host.ts';
 import { InterceptionDriver } from './interception-driver.ts';
 import { Knowledge } from './knowledge.ts';
@@ -59,6 +60,7 @@ class Supervisor implements AdminView {
   #listeners: readonly Listener[] = [];
   readonly #feed: CatalogueFeed;
   readonly #serving: ServingWatch;
+  readonly #guard: GuardDriver;
   readonly #reloader: Reloader;
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
@@ -92,6 +94,12 @@ class Supervisor implements AdminView {
       onApplied: (version) => this.#feed.applied(version),
     });
     this.#serving = new ServingWatch(this.interception, this.#log);
+    this.#guard = new GuardDriver({
+      limits: config.guard,
+      log: this.#log,
+      counters: this.#metrics.counters,
+      interception: this.interception,
+    });
     this.#reloader = new Reloader({
       log: this.#log,
       read: () => options.reload(),
@@ -121,6 +129,10 @@ class Supervisor implements AdminView {
 
   get certificateExpiresAt(): number | undefined {
     return this.#credentials.expiresAt;
+  }
+
+  get guard(): GuardStatus {
+    return this.#guard.status;
   }
 
   async run(): Promise<void> {
@@ -228,12 +240,14 @@ class Supervisor implements AdminView {
         if (snapshot !== undefined) this.interception.acknowledged(snapshot);
       },
       onMetrics: (index, delta) => this.#metrics.worker(`worker-${index}`, delta as never),
+      onMeasured: (index, vitals) => this.#guard.measured(`worker-${index}`, vitals),
       onTransition: (index, pid, from, to) => {
         this.#log.info({ worker: index, pid, from, to }, `worker: ${from} → ${to}`);
         this.#checkWorkers();
       },
       onExit: (index, pid, why) => {
         this.#metrics.workerGone(`worker-${index}`, why.startsWith('exited') ? 'exit' : 'killed');
+        this.#guard.gone(`worker-${index}`, this.#stopping !== undefined);
         if (this.#stopping === undefined)
           this.#log.error({ worker: index, pid, why }, 'worker: gone, replacing it');
         this.#checkWorkers();
@@ -274,6 +288,7 @@ class Supervisor implements AdminView {
     await this.interception.configure(next);
     this.#config = next;
     this.#log.level = next.telemetry.logLevel;
+    this.#guard.configure(next.guard);
     await this.#credentials.load(next);
     if (knowledge !== undefined) await this.#feed.replace(knowledge);
     this.workers.configure(this.#workerSettings());
@@ -307,6 +322,7 @@ class Supervisor implements AdminView {
 
   async #stopOnce(): Promise<void> {
     this.#serving.stop();
+    this.#guard.stop();
     this.readiness.set('draining', 'the agent stops');
     this.#notifier.tell('stopping', 'draining');
     await this.interception.withdraw();

@@ -13,6 +13,7 @@ import {
 import { metrics } from '../telemetry/definitions.ts';
 import { ProcessMetrics } from '../telemetry/process-metrics.ts';
 import type { TunnelView } from './tunnel-view.ts';
+import type { Vitals } from './vitals.ts';
 
 /** Services and paths whose handles are kept; beyond them they are resolved each time. */
 const MOST_HANDLES = 10_000;
@@ -31,11 +32,14 @@ export class WorkerMetrics {
   readonly #overLimit = this.#counters.counter(metrics.connectionsOverLimit);
   readonly #dropped = this.#counters.counter(metrics.accessLogDropped);
   readonly #roundTrip = this.#counters.histogram(metrics.tunnelRoundTrip);
+  readonly #rejected = this.#counters.counter(metrics.acceptsRejected);
+  readonly #delay: HistogramHandle;
   readonly #process: ProcessMetrics;
   readonly #attempts = new Map<string, AttemptHandles>();
 
   constructor(name: string) {
     this.#process = new ProcessMetrics(this.#counters, name);
+    this.#delay = this.#counters.histogram(metrics.eventLoopDelay, name);
   }
 
   /** A tunnel was dialled. */
@@ -45,6 +49,14 @@ export class WorkerMetrics {
 
   accessLogDropped(lines: number): void {
     this.#dropped.add(lines);
+  }
+
+  acceptRejected(): void {
+    this.#rejected.add();
+  }
+
+  measured({ delayMs }: Vitals): void {
+    this.#delay.observe(delayMs / 1000);
   }
 
   refusedAtLimit(): void {

@@ -10,6 +10,7 @@ import {
   type WorkerListing,
   type WorkerSettings,
 } from './control.ts';
+import type { Vitals } from './vitals.ts';
 
 /** A worker's life, in order; `gone` is final. */
 export const workerStates = ['starting', 'syncing', 'serving', 'draining', 'gone'] as const;
@@ -32,6 +33,7 @@ export interface WorkerEvents {
   stateChanged(worker: WorkerProcess, from: WorkerState, to: WorkerState): void;
   acknowledged(worker: WorkerProcess, version: number): void;
   metrics(worker: WorkerProcess, delta: unknown): void;
+  measured(worker: WorkerProcess, vitals: Vitals): void;
   /** The process is gone; `why` is for people. */
   exited(worker: WorkerProcess, why: string): void;
 }
@@ -177,6 +179,9 @@ export class WorkerProcess {
         return;
       case 'metrics':
         this.#events.metrics(this, message.delta);
+        return;
+      case 'vitals':
+        this.#events.measured(this, message.vitals);
         return;
       case 'list': {
         const question = this.#questions.get(message.id);

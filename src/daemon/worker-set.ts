@@ -1,5 +1,6 @@
 import type { SnapshotDelta } from '../model/snapshot.ts';
 import type { WorkerSettings } from './control.ts';
+import type { Vitals } from './vitals.ts';
 import type { WorkerProcess, WorkerState } from './worker-process.ts';
 
 /** First pause before a worker that died young is started again; doubles up to the longest. */
@@ -19,6 +20,7 @@ export interface WorkerSetOptions {
   /** Every worker routes by this snapshot or a newer one. */
   onAcknowledged(version: number): void;
   onMetrics(index: number, delta: unknown): void;
+  onMeasured(index: number, vitals: Vitals): void;
   onTransition(index: number, pid: number, from: WorkerState, to: WorkerState): void;
   onExit(index: number, pid: number, why: string): void;
 }
@@ -97,6 +99,7 @@ export class WorkerSet {
       stateChanged: (w, from, to) => this.#options.onTransition(w.index, w.pid, from, to),
       acknowledged: () => this.#announce(),
       metrics: (w, delta) => this.#options.onMetrics(w.index, delta),
+      measured: (w, vitals) => this.#options.onMeasured(w.index, vitals),
       exited: (w, why) => this.#exited(w, why),
     });
     this.#workers.set(index, worker);

@@ -8,6 +8,7 @@ import {
   type WorkerListing,
   type WorkerSettings,
 } from './control.ts';
+import { type VitalCounts, VitalSigns, type Vitals } from './vitals.ts';
 
 /** What carries the bytes; made once the settings are known. */
 export interface DataPlane {
@@ -16,6 +17,10 @@ export interface DataPlane {
   use(snapshot: Snapshot): void;
   /** Begins to accept. */
   serve(): void;
+  /** What it counts of connections for the vital signs. */
+  readonly vitals: VitalCounts;
+  /** Told of each measurement of this process. */
+  measured(vitals: Vitals): void;
   list(list: WorkerList, limit: number): WorkerListing;
   /** Counts since the last call. */
   metrics(): unknown;
@@ -39,6 +44,7 @@ export class Worker {
   #settings: WorkerSettings | undefined;
   #snapshot: Snapshot = emptySnapshot;
   #flush: NodeJS.Timeout | undefined;
+  #signs: VitalSigns | undefined;
   #draining = false;
 
   constructor(
@@ -69,6 +75,7 @@ export class Worker {
       }
       case 'synced':
         this.#plane?.serve();
+        this.#measure();
         this.#control.send({ t: 'ready' });
         return;
       case 'ping':
@@ -103,6 +110,15 @@ export class Worker {
     else this.#plane.configure(settings);
   }
 
+  #measure(): void {
+    const plane = this.#plane;
+    if (plane === undefined || this.#draining) return;
+    this.#signs ??= new VitalSigns(plane.vitals, (vitals) => {
+      plane.measured(vitals);
+      this.#control.send({ t: 'vitals', vitals });
+    });
+  }
+
   #sendMetrics(): void {
     if (this.#plane !== undefined) this.#control.send({ t: 'metrics', delta: this.#plane.metrics() });
   }
@@ -110,6 +126,7 @@ export class Worker {
   #drain(timeoutMs: number, orphan: boolean): void {
     if (this.#draining) return;
     this.#draining = true;
+    this.#signs?.stop();
     const drained = this.#plane?.drain(timeoutMs, orphan) ?? Promise.resolve(0);
     drained.then(
       (cut) => {

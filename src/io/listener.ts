@@ -52,6 +52,8 @@ interface TcpListenerOptions {
   readonly keepalive?: Keepalive;
   /** A new connection, paused, without handler. */
   onConnection(channel: TcpChannel): void;
+  /** A connection was reset at once, for want of a descriptor. */
+  onRejected?(): void;
 }
 
 /** How long nothing is accepted when not even the reserve helps. */
@@ -157,6 +159,7 @@ export class TcpListener implements PollTarget {
     const fd = this.#accept();
     if (fd >= 0) {
       this.rejected++;
+      this.#options.onRejected?.();
       closeWithReset(fd);
     }
     this.#reserve = this.#takeReserve();

@@ -116,6 +116,34 @@ export const metrics = {
   allowListEntries: gauge('allow_list_entries', 'Entries of the allow-list in force.', []),
   allowListErrors: gauge('allow_list_errors', 'Lines of the allow-list file that cannot be used.', []),
 
+  eventLoopDelay: histogram(
+    'event_loop_delay_seconds',
+    'How late the event loop was at most, in each fifth (supervisor: quarter) of a second.',
+    ['process'],
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
+  ),
+  acceptsRejected: counter(
+    'accepts_rejected',
+    'Intercepted connections reset because there was no descriptor left to take them with.',
+    [],
+  ),
+  conntrackEntries: gauge(
+    'conntrack_entries',
+    'Entries of the connection tracking table of this network namespace.',
+    [],
+  ),
+  conntrackLimit: gauge('conntrack_limit', 'Entries that the connection tracking table may have.', []),
+  guardOut: gauge(
+    'guard_out',
+    '1 while new connections go direct because of what the agent measured of itself, by measure.',
+    ['measure'],
+  ),
+  guardWithdrawals: counter(
+    'guard_withdrawals',
+    'Times that the agent withdrew because of what it measured of itself, by measure.',
+    ['measure'],
+  ),
+
   workersRunning: gauge('workers_running', 'Data-plane processes that answer.', []),
   workerRestarts: counter('worker_restarts', 'Workers replaced, by cause.', ['cause']),
   ready: gauge('ready', '1 while nothing blocks readiness.', []),

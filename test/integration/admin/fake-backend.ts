@@ -59,6 +59,7 @@ export class FakeBackend implements AdminBackend {
       draining: false,
       snapshot: { version: 7, services: 1, instances: 1 },
       workers: [{ name: 'worker-0', pid: 43, state: 'serving', snapshotVersion: 7, restarts: 0 }],
+      guard: { state: 'in' },
       certificateExpiresAt: Date.now() + 86_400_000,
     };
   }

@@ -179,6 +179,8 @@ describe('keys that must fit each other', () => {
     ['tunnel: {port: 15001}', 'tunnel.port: found port 15001, which capture.port has'],
     ['telemetry: {metricsListen: "127.0.0.1:15008"}', 'telemetry.metricsListen: found port 15008'],
     ['tunnel: {maxWindow: 1KiB}', 'tunnel.initialWindow: found more than tunnel.maxWindow'],
+    ['guard: {returnAfter: 10m}', 'guard.returnAfter: found more than guard.returnMax'],
+    ['guard: {window: 5m}', 'guard.window: found 300000ms, expected 1s to 1m'],
     ['cache: {freshFor: 1h}', 'cache.freshFor: found more than cache.staleFor'],
     ['daemon: {hangTimeout: 400ms}', 'daemon.hangTimeout: found 400ms, expected at least two times'],
     ['zones: [{name: default, gateways: [{node: a, address: "1.1.1.1:1"}]}]', 'the zone of this node'],

@@ -10,6 +10,7 @@ import {
   type ToSupervisor,
   type ToWorker,
 } from '../../../src/daemon/control.ts';
+import { VitalCounts } from '../../../src/daemon/vitals.ts';
 import { type DataPlane, Worker } from '../../../src/daemon/worker.ts';
 import type { Snapshot } from '../../../src/model/snapshot.ts';
 
@@ -91,6 +92,8 @@ describe('Worker', () => {
       configure: () => calls.push('configure'),
       use: (snapshot: Snapshot) => calls.push(`use ${snapshot.version} with ${snapshot.services.size}`),
       serve: () => calls.push('serve'),
+      vitals: new VitalCounts(),
+      measured: () => {},
       list: (list, limit) => ({ items: [list], total: limit }),
       metrics: () => 1,
       reopenLogs: () => calls.push('reopen'),
@@ -113,7 +116,10 @@ describe('Worker', () => {
       new Worker(ends[1], () => made, resolve);
     });
     const got = collector<ToSupervisor>();
-    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], got.take, () => {});
+    const answers = (message: ToSupervisor) => {
+      if (message.t !== 'vitals') got.take(message);
+    };
+    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], answers, () => {});
     supervisor.send({ t: 'settings', settings });
     supervisor.send({ t: 'delta', delta: delta(40), first: true });
     supervisor.send({ t: 'delta', delta: delta(41), first: false });
@@ -136,6 +142,36 @@ describe('Worker', () => {
       { t: 'drained', cut: 2 },
     ]);
     expect(calls).toEqual(['use 41 with 0', 'use 42 with 0', 'serve', 'drain']);
+  });
+
+  it('says how it is from when it serves until it drains', async () => {
+    const { made } = plane();
+    const exited = new Promise<number>((resolve) => {
+      new Worker(ends[1], () => made, resolve);
+    });
+    const got = collector<ToSupervisor>();
+    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], got.take, () => {});
+    supervisor.send({ t: 'settings', settings });
+    supervisor.send({ t: 'synced' });
+    await got.until((items) => items.some(({ t }) => t === 'vitals'));
+    const first = got.items.findIndex(({ t }) => t === 'vitals');
+    expect(got.items.slice(0, first).map(({ t }) => t)).toContain('ready');
+    made.vitals.taken = 3;
+    made.vitals.failed = 2;
+    await got.until((items) => items.some((one) => one.t === 'vitals' && one.vitals.taken === 3));
+    const told = got.items.flatMap((one) => (one.t === 'vitals' ? [one.vitals] : []));
+    expect(told.at(-1)).toMatchObject({ taken: 3, failed: 2 });
+    expect(told.at(-1)!.descriptors).toBeGreaterThan(3);
+    expect(told.at(-1)!.descriptorLimit).toBeGreaterThan(told.at(-1)!.descriptors);
+    // What was told is not told again.
+    const so = told.length;
+    await got.until((items) => items.filter(({ t }) => t === 'vitals').length > so);
+    expect(got.items.findLast((one) => one.t === 'vitals')).toMatchObject({
+      vitals: { taken: 0, failed: 0 },
+    });
+    supervisor.send({ t: 'drain', timeoutMs: 5 });
+    expect(await exited).toBe(0);
+    await got.until((items) => items.at(-1)?.t === 'drained');
   });
 
   it('drains and ends when its supervisor is gone', async () => {

@@ -74,6 +74,7 @@ async function start(size: number, hangTimeoutMs = 60_000): Promise<void> {
     settings: () => ({ node: 'x' }) as never,
     onAcknowledged: (version) => log.push(`all have ${version}`),
     onMetrics: () => {},
+    onMeasured: () => {},
     onTransition: (index, _pid, from, to) => log.push(`${index}: ${from} → ${to}`),
     onExit: (index, _pid, why) => log.push(`${index} exit: ${why.replace(/\d+ ms/, 'N ms')}`),
   });
