@@ -66,6 +66,23 @@ export class PersistentMap<K extends string, V> implements Iterable<readonly [K,
     return new PersistentMap(root, size);
   }
 
+  /**
+   * What an earlier version of this map would have to change to be this one: keys with their values now, undefined for
+   * those that went. Parts that both share are not looked at.
+   */
+  *changesSince(before: PersistentMap<K, V>): IterableIterator<readonly [K, V | undefined]> {
+    for (const [i, branch] of this.#root.entries()) {
+      const old = before.#root[i]!;
+      if (branch === old) continue;
+      for (const [j, leaf] of branch.entries()) {
+        const was = old[j]!;
+        if (leaf === was) continue;
+        for (const [key, value] of leaf) if (was.get(key) !== value) yield [key, value];
+        for (const key of was.keys()) if (!leaf.has(key)) yield [key, undefined];
+      }
+    }
+  }
+
   *[Symbol.iterator](): Iterator<readonly [K, V]> {
     for (const branch of this.#root) for (const leaf of branch) if (leaf.size > 0) yield* leaf;
   }
