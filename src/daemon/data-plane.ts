@@ -3,7 +3,7 @@ import { Heartbeat } from '../capture/heartbeat.ts';
 import { TcpListener } from '../io/listener.ts';
 import { interceptionOf } from '../io/original-destination.ts';
 import { Poller } from '../io/poller.ts';
-import { TcpChannel } from '../io/socket.ts';
+import type { TcpChannel } from '../io/socket.ts';
 import { type ClientAddress, type Endpoint, parseEndpoint } from '../model/address.ts';
 import type { NodeName, ServiceName } from '../model/service.ts';
 import { emptySnapshot, type Snapshot } from '../model/snapshot.ts';
@@ -18,7 +18,8 @@ import type { Log } from '../telemetry/log.ts';
 import { Gateways } from '../zone/gateways.ts';
 import { judgeRelay } from '../zone/relay-request.ts';
 import type { WorkerList, WorkerListing, WorkerSettings } from './control.ts';
-import type { Listener } from './listeners.ts';
+import { LastLeg } from './last-leg.ts';
+import { LISTEN_BACKLOG, type Listener } from './listeners.ts';
 import { OwnListenerSet } from './own-listeners.ts';
 import { Tunnels } from './tunnels.ts';
 import { VitalCounts, type Vitals } from './vitals.ts';
@@ -44,6 +45,7 @@ export class NodeDataPlane implements DataPlane {
   readonly #connections: Connections;
   readonly #balancer: Balancer;
   readonly #gateways: Gateways;
+  readonly #lastLeg: LastLeg;
   readonly #outbound: Outbound;
   readonly #tunnels: Tunnels;
   readonly #captures: TcpListener[] = [];
@@ -86,7 +88,13 @@ export class NodeDataPlane implements DataPlane {
     });
     this.#gateways.configure(zonesOf(settings));
     const own = new OwnListenerSet(options.listeners.map(({ port }) => port));
-    const direct = (endpoint: Endpoint) => this.#direct(endpoint);
+    this.#lastLeg = new LastLeg(
+      this.#poller,
+      () => this.#settings,
+      (ip) => own.isOwnAddress(ip),
+    );
+    const { delivery } = this.#lastLeg;
+    const direct = (endpoint: Endpoint) => this.#lastLeg.direct(endpoint);
     const snapshot = () => this.#snapshot;
     const callerService = () => this.#settings.config.node.callAs as ServiceName | undefined;
     const paths = new Paths({
@@ -96,7 +104,7 @@ export class NodeDataPlane implements DataPlane {
       callerService,
       maxHops: () => this.#settings.config.zoneAgent.maxHops,
       gateways: this.#gateways,
-      direct,
+      delivery,
       openStream: (target, request) => this.#tunnels.open(target, request),
     });
     this.#outbound = new Outbound(
@@ -106,6 +114,7 @@ export class NodeDataPlane implements DataPlane {
         started: (service, instance, path, attempt) =>
           this.#metrics.observed(service.name, path, attempt, this.#balancer.started(service, instance)),
         open: (service, instance, origin) => paths.open(service, instance, origin),
+        past: (service, instance, origin) => paths.past(service, instance, origin),
         direct,
         after: (milliseconds, expired) => this.#poller.deadlines.after(milliseconds, expired),
         callerNode: node,
@@ -114,7 +123,7 @@ export class NodeDataPlane implements DataPlane {
       },
       this.#connections,
     );
-    const inbound = new Inbound({ snapshot, direct, node }, this.#connections);
+    const inbound = new Inbound({ snapshot, delivery, node }, this.#connections);
     const relay = new ZoneRelay(
       {
         node,
@@ -205,19 +214,27 @@ export class NodeDataPlane implements DataPlane {
 
   /**
    * Peers are told to go elsewhere, and live connections finish. The capture port is still served meanwhile: the rules
-   * are withdrawn by now, and what waits in its queue was there before. An orphan lets go of its ports at once, because
-   * the next supervisor wants them.
+   * are withdrawn by now, and what waits in its queue was there before. With `letGo` what waits there now is taken, for
+   * nobody else may come for it, and nothing after that: the ports are for other processes.
    */
-  async drain(timeoutMs: number, orphan: boolean): Promise<number> {
+  async drain(timeoutMs: number, letGo: boolean): Promise<number> {
     clearInterval(this.#sweep);
     this.#heartbeat.stop();
     this.#tunnels.drain();
-    if (orphan) this.#stopCapturing();
+    if (letGo) {
+      for (const capture of this.#captures) capture.takeWaiting(LISTEN_BACKLOG);
+      this.#stopCapturing();
+    }
     const cut = await this.#connections.drained(timeoutMs);
     this.#stopCapturing();
     this.#tunnels.close();
+    this.#lastLeg.close();
     await this.#accessLog.close();
     return cut;
+  }
+
+  cut(): void {
+    this.#connections.cut();
   }
 
   #stopCapturing(): void {
@@ -246,14 +263,6 @@ export class NodeDataPlane implements DataPlane {
       return;
     }
     this.#outbound.accept(channel, remote as ClientAddress, destination, listener);
-  }
-
-  #direct(endpoint: Endpoint): TcpChannel {
-    const { balance, limits } = this.#settings.config;
-    return TcpChannel.connect(this.#poller, endpoint, {
-      timeoutMs: balance.connectTimeout,
-      keepalive: { idleMs: limits.keepaliveIdle },
-    });
   }
 
   #useCredentials(): void {

@@ -6,6 +6,7 @@ import type { Config } from '../config/schema.ts';
 import { clearAmbientCapabilities } from '../io/capabilities.ts';
 import { raiseDescriptorLimit } from '../io/descriptors.ts';
 import { ServiceNotifier, watchdogInterval } from '../io/notify.ts';
+import { Poller } from '../io/poller.ts';
 import { MeshError } from '../model/errors.ts';
 import type { NodeName } from '../model/service.ts';
 import { createLog, type Log } from '../telemetry/log.ts';
@@ -25,6 +26,7 @@ import type { ReloadScope } from './reload-scope.ts';
 import { Reloader } from './reloader.ts';
 import { ServingWatch } from './serving-watch.ts';
 import { SupervisorMetrics } from './supervisor-metrics.ts';
+import { TransparentSockets, transparentSocketPath } from './transparent-sockets.ts';
 import { findUser } from './user.ts';
 import { WorkerSet } from './worker-set.ts';
 
@@ -65,6 +67,9 @@ class Supervisor implements AdminView {
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
   #workers: WorkerSet | undefined;
+  /** Watches descriptors that Node's own modules cannot; open for as long as the agent runs. */
+  readonly #poller = new Poller();
+  #sockets: TransparentSockets | undefined;
   #servers: AdminServer[] = [];
   #config: Config;
   #stopping: Promise<void> | undefined;
@@ -169,6 +174,10 @@ class Supervisor implements AdminView {
       },
       () => this.#credentials.load(this.#config),
       () => this.knowledge.load(),
+      () => {
+        const path = transparentSocketPath(daemon.runtimeDirectory);
+        this.#sockets = new TransparentSockets(this.#poller, path, this.#log);
+      },
       () => {
         this.#workers = this.#startWorkers();
       },
@@ -329,6 +338,8 @@ class Supervisor implements AdminView {
     await this.#workers?.drain(this.#config.daemon.drainTimeout, EXIT_GRACE_MS);
     await this.interception.remove();
     closeListeners(this.#listeners);
+    this.#sockets?.close();
+    this.#poller.close();
     await Promise.all([this.knowledge.stop(), ...this.#servers.map((server) => server.close())]);
     this.#log.info('stopped');
     this.#log.flush(() => this.#end());

@@ -1,6 +1,4 @@
-import { MeshError } from '../model/errors.ts';
 import * as c from './constants.ts';
-import { describeErrno } from './failure.ts';
 import { CMSGHDR, IOVEC, MSGHDR } from './layout.ts';
 import * as libc from './libc.ts';
 
@@ -100,11 +98,11 @@ export interface PassedMessage {
 }
 
 /**
- * Takes one message off a unix socket. `empty` when none has arrived, `closed` when the other side is gone. Throws a
- * MeshError `system` when the kernel refuses, `protocol` when descriptors were lost because they were too many; then
- * those that did arrive have been closed.
+ * Takes one message off a unix socket. `empty` when none has arrived, `closed` when the other side is gone, `broken`
+ * when the kernel refuses or descriptors were lost (too many for one message, or for this process); then those that did
+ * arrive have been closed.
  */
-export function receiveDescriptors(fd: number): PassedMessage | 'empty' | 'closed' {
+export function receiveDescriptors(fd: number): PassedMessage | 'empty' | 'closed' | 'broken' {
   const block = messageMemory();
   const { address, bytes, view } = block;
   prepare(block, MAX_PASSED_BYTES, CONTROL_SIZE, 0);
@@ -112,13 +110,12 @@ export function receiveDescriptors(fd: number): PassedMessage | 'empty' | 'close
   if (count < 0) {
     const errno = libc.errno();
     if (errno === c.EAGAIN || errno === c.EINTR) return 'empty';
-    if (errno === c.ECONNRESET) return 'closed';
-    throw new MeshError('system', 'kernel', describeErrno('recvmsg', errno));
+    return errno === c.ECONNRESET ? 'closed' : 'broken';
   }
   const descriptors = arrivedDescriptors(block);
   if ((view.getInt32(MSGHDR.flags, true) & c.MSG_CTRUNC) !== 0) {
     for (const descriptor of descriptors) libc.close(descriptor);
-    throw new MeshError('protocol', 'agent', 'a message came with too many descriptors');
+    return 'broken';
   }
   if (count === 0 && descriptors.length === 0) return 'closed';
   return { bytes: bytes.slice(BYTES_AT, BYTES_AT + count), descriptors };

@@ -48,6 +48,14 @@ interface ConnectOptions {
   readonly keepalive?: Keepalive;
 }
 
+/** Somebody who waits for a socket that is made elsewhere. */
+export interface SocketWaiter {
+  /** False when it waits no more. */
+  take(fd: number): boolean;
+  /** There will be none. */
+  fail(reason: ErrorCode, detail: string): void;
+}
+
 /**
  * `connecting` → `open` → `closing` → `closed`, and `open` → `detached`. From `closing` on the descriptor is free and
  * only the call of `handler.close` is due.
@@ -109,39 +117,36 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
     const family = isIpv6(endpoint.ip) ? c.AF_INET6 : c.AF_INET;
     const fd = libc.socket(family, c.SOCK_STREAM | c.SOCK_NONBLOCK | c.SOCK_CLOEXEC, 0);
     const channel = new TcpChannel(poller, fd, 'connecting', endpoint);
-    if (fd < 0) {
-      channel.#fail('socket', libc.errno());
-      return channel;
+    if (fd < 0) channel.#fail('socket', libc.errno());
+    else if (options.localIp === undefined || channel.#bind(options.localIp)) {
+      channel.#connect(endpoint, options);
     }
-    setUrgentInline(fd);
-    channel.#delayed = true;
-    channel.#keepalive = options.keepalive ?? DEFAULT_KEEPALIVE;
-    if (options.localIp !== undefined) {
-      setIntegerOption(fd, c.SOL_IP, c.IP_BIND_ADDRESS_NO_PORT, 1);
-      const local = encodeSocketAddress({ ip: options.localIp, port: 0 });
-      if (libc.bind(fd, local.bytes, local.size) < 0) {
-        const errno = libc.errno();
-        // Not an address of this host: no shortage that passes, unlike the same errno from connect.
-        channel.#finish(
-          errno === c.EADDRNOTAVAIL ? 'system' : errorCodeOf(errno),
-          describeErrno('bind', errno),
-        );
-        return channel;
-      }
-    }
-    const address = encodeSocketAddress(endpoint);
-    if (libc.connect(fd, address.bytes, address.size) < 0) {
-      const errno = libc.errno();
-      if (errno !== c.EINPROGRESS) {
-        channel.#fail('connect', errno);
-        return channel;
-      }
-    }
-    channel.#watch();
-    if (channel.#state === 'connecting') {
-      channel.deadline = performance.now() + options.timeoutMs;
-      poller.deadlines.add(channel);
-    }
+    return channel;
+  }
+
+  /**
+   * As {@link connect}, with a bound, non-blocking socket that somebody else makes, now or later; the wait for it is part
+   * of the bound on time. A socket that comes when the channel is over is not taken: it stays the maker's.
+   */
+  static connectWith(
+    poller: Poller,
+    endpoint: Endpoint,
+    options: Omit<ConnectOptions, 'localIp'>,
+    obtain: (waiter: SocketWaiter) => void,
+  ): TcpChannel {
+    const channel = new TcpChannel(poller, -1, 'connecting', endpoint);
+    channel.#expireAfter(options.timeoutMs);
+    obtain({
+      take: (fd) => {
+        if (channel.#state !== 'connecting') return false;
+        channel.#fd = fd;
+        channel.#connect(endpoint, options);
+        return true;
+      },
+      fail: (reason, detail) => {
+        if (channel.#state === 'connecting') channel.#finish(reason, detail);
+      },
+    });
     return channel;
   }
 
@@ -287,13 +292,51 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
 
   /** @internal for the deadlines of the poller */
   expired(): void {
-    if (this.#state === 'connecting') this.#finish('timeout', 'connect: no answer in time');
+    if (this.#state === 'connecting' && this.#fd < 0) this.#finish('overload', 'no socket in time');
+    else if (this.#state === 'connecting') this.#finish('timeout', 'connect: no answer in time');
     else if (this.#state === 'open') setKeepalive(this.#fd, this.#keepalive);
   }
 
   /** `closing`, `closed` or `detached`: nothing may be done any more. */
   get #isOver(): boolean {
     return this.#state !== 'open' && this.#state !== 'connecting';
+  }
+
+  /** Binds to an address of this host; false when it is none, and then the channel is over. */
+  #bind(localIp: Ip): boolean {
+    const fd = this.#fd;
+    setIntegerOption(fd, c.SOL_IP, c.IP_BIND_ADDRESS_NO_PORT, 1);
+    const local = encodeSocketAddress({ ip: localIp, port: 0 });
+    if (libc.bind(fd, local.bytes, local.size) >= 0) return true;
+    const errno = libc.errno();
+    // Not an address of this host: no shortage that passes, unlike the same errno from connect.
+    const reason = errno === c.EADDRNOTAVAIL ? 'system' : errorCodeOf(errno);
+    this.#finish(reason, describeErrno('bind', errno));
+    return false;
+  }
+
+  /** Begins the handshake on the descriptor. */
+  #connect(endpoint: Endpoint, options: ConnectOptions): void {
+    setUrgentInline(this.#fd);
+    this.#delayed = true;
+    this.#keepalive = options.keepalive ?? DEFAULT_KEEPALIVE;
+    const address = encodeSocketAddress(endpoint);
+    if (libc.connect(this.#fd, address.bytes, address.size) < 0) {
+      const errno = libc.errno();
+      if (errno !== c.EINPROGRESS) {
+        this.#fail('connect', errno);
+        return;
+      }
+    }
+    this.#watch();
+    if (this.#state === 'connecting' && !this.#poller.deadlines.has(this)) {
+      this.#expireAfter(options.timeoutMs);
+    }
+  }
+
+  #expireAfter(milliseconds: number): void {
+    this.deadline = performance.now() + milliseconds;
+    this.#poller.deadlines.add(this);
   }
 
   #watch(): void {

@@ -1,10 +1,10 @@
-import type { Channel } from '../io/channel.ts';
-import type { ClientAddress, Endpoint } from '../model/address.ts';
+import type { ClientAddress } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
 import { grants, type PeerIdentity } from '../model/peer.ts';
-import type { Instance, InstanceId, NodeName, ServiceName } from '../model/service.ts';
+import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../model/service.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Connections } from './connections.ts';
+import type { Delivery } from './delivery.ts';
 import { type IncomingStream, join, refuse } from './join.ts';
 
 /** What a peer asks for: never an address, always a name that this host has registered. */
@@ -18,9 +18,14 @@ export interface ServiceRequest {
   readonly callerAddress: ClientAddress | undefined;
 }
 
+interface Target {
+  readonly service: Service;
+  readonly instance: Instance;
+}
+
 export interface InboundDependencies {
   snapshot(): Snapshot;
-  direct(endpoint: Endpoint): Channel;
+  readonly delivery: Delivery;
   readonly node: NodeName;
 }
 
@@ -45,17 +50,21 @@ export class Inbound {
     entry.callerProgram = request.callerProgram;
     entry.service = request.service;
     entry.instance = request.instance;
-    const instance = this.#authorize(request, peer);
-    if (instance instanceof MeshError) {
-      refuse(stream, entry, instance.code, instance.message);
+    const target = this.#authorize(request, peer);
+    if (target instanceof MeshError) {
+      refuse(stream, entry, target.code, target.message);
       return;
     }
+    const { service, instance } = target;
     entry.zone = instance.zone;
     entry.path = 'local';
-    join(stream, entry, [{ channel: this.#deps.direct(instance.address) }].values());
+    const { delivery } = this.#deps;
+    const address = delivery.believed(request.callerAddress);
+    const caller = { address, node: peer.node, program: request.callerProgram };
+    join(stream, entry, [{ channel: delivery.here(service, instance, caller) }].values());
   }
 
-  #authorize(request: ServiceRequest, peer: PeerIdentity): Instance | MeshError {
+  #authorize(request: ServiceRequest, peer: PeerIdentity): Target | MeshError {
     if (request.callerService !== undefined && !grants(peer.callAs, request.callerService)) {
       return new MeshError('denied', 'caller', `${peer.node} may not call as ${request.callerService}`);
     }
@@ -70,6 +79,6 @@ export class Inbound {
         `${request.instance} of ${request.service} is not on this host`,
       );
     }
-    return instance;
+    return { service, instance };
   }
 }

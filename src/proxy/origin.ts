@@ -2,7 +2,8 @@ import type { ClientAddress } from '../model/address.ts';
 
 /** Where a connection comes from: what the other end is told of it. */
 export interface Origin {
-  readonly address: ClientAddress;
+  /** Undefined for what the agent asks by itself. */
+  readonly address: ClientAddress | undefined;
   /** Text of the program that called ({@link callerText}); undefined where nobody is asked. */
   readonly program: string | undefined;
 }

@@ -49,7 +49,9 @@ export interface OutboundDependencies {
   started(service: Service, instance: Instance, path: ConnectionPath, attempt: number): PickToken;
   /** The way through the mesh; throws nothing, failures arrive as `close`. */
   open(service: Service, instance: Instance, origin: Origin): OpenedPath;
-  /** The way without the mesh. */
+  /** The way past an agent that cannot be reached. */
+  past(service: Service, instance: Instance, origin: Origin): Channel;
+  /** To where a connection was going. */
   direct(endpoint: Endpoint): Channel;
   /** Calls `expired` once, about then; the answer takes it back. Cheap: there is one for many connections. */
   after(milliseconds: number, expired: () => void): () => void;
@@ -196,7 +198,7 @@ class Opening implements ChannelHandler {
       this.refuse(reason, detail);
       return;
     }
-    const channel = this.#deps.direct(bypass.address);
+    const channel = this.#deps.past(service, bypass, this.#origin);
     this.#attempt(service, bypass, { channel, path: 'direct', viaAgent: false });
   }
 

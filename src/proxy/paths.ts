@@ -1,16 +1,17 @@
 import type { Channel, ChannelClose } from '../io/channel.ts';
 import { ChannelDuplex } from '../io/duplex.ts';
-import type { Endpoint } from '../model/address.ts';
 import type { Instance, MeshNode, NodeName, Service, ServiceName } from '../model/service.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { TunnelTarget } from '../tunnel/dial.ts';
 import type { OpenRequest } from '../tunnel/open-request.ts';
 import type { Gateway, Gateways } from '../zone/gateways.ts';
 import type { Candidate } from './candidate.ts';
+import type { Delivery } from './delivery.ts';
 import { FailedChannel } from './failed-channel.ts';
 import { FirstChannel } from './first-channel.ts';
 import type { Origin } from './origin.ts';
 import type { OpenedPath } from './outbound.ts';
+import type { KnownCaller } from './proxy-v2.ts';
 import type { RelayRequest } from './zone-relay.ts';
 
 /** A stream through another agent. */
@@ -27,7 +28,7 @@ export interface PathsDependencies {
   callerService(): ServiceName | undefined;
   maxHops(): number;
   readonly gateways: Gateways;
-  direct(endpoint: Endpoint): Channel;
+  readonly delivery: Delivery;
   /** A stream over the tunnel to this target; undefined while this node has no certificate. */
   openStream(target: TunnelTarget, request: OpenRequest): AgentStream | undefined;
 }
@@ -51,12 +52,13 @@ export class Paths {
   open(service: Service, instance: Instance, origin: Origin): OpenedPath {
     const deps = this.#deps;
     if (instance.node === deps.node) {
-      return { channel: deps.direct(instance.address), path: 'local', viaAgent: false };
+      const channel = deps.delivery.here(service, instance, this.#caller(origin));
+      return { channel, path: 'local', viaAgent: false };
     }
     const node = instance.node === undefined ? undefined : deps.snapshot().nodes.get(instance.node);
     if (node === undefined) {
       if (service.mode === 'permissive') {
-        return { channel: deps.direct(instance.address), path: 'direct', viaAgent: false };
+        return { channel: this.past(service, instance, origin), path: 'direct', viaAgent: false };
       }
       const detail = `${service.name} is strict, and no mesh-node is known for ${instance.id}`;
       const channel = new FailedChannel({ reason: 'unreachable', delivered: false, source: 'peer', detail });
@@ -70,7 +72,7 @@ export class Paths {
       instance: instance.id,
       ...(callerService === undefined ? {} : { callerService }),
       ...(origin.program === undefined ? {} : { callerProgram: origin.program }),
-      callerAddress: origin.address,
+      ...(origin.address === undefined ? {} : { callerAddress: origin.address }),
     };
     const target = relayed ? this.#relayTarget(node, service.name) : directTarget(node);
     const path = relayed ? 'relay' : 'tunnel';
@@ -82,6 +84,15 @@ export class Paths {
       return true;
     };
     return { channel, path, viaAgent: true, abandon, doubt: () => channel.doubt() };
+  }
+
+  /** The way without the mesh, to an instance of another host. */
+  past(service: Service, instance: Instance, origin: Origin): Channel {
+    return this.#deps.delivery.there(service, instance, this.#caller(origin));
+  }
+
+  #caller({ address, program }: Origin): KnownCaller {
+    return { address, node: this.#deps.node, program };
   }
 
   /** Relay streams through the gateways of a zone, in the order in which they should be tried; made when asked for. */

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
 import { EAGAIN, EPIPE } from '../../../src/io/constants.ts';
 import {
@@ -10,8 +10,10 @@ import {
 } from '../../../src/io/descriptor-passing.ts';
 import { countDescriptors } from '../../../src/io/descriptors.ts';
 import { CMSGHDR, IOVEC, MSGHDR } from '../../../src/io/layout.ts';
+import * as libc from '../../../src/io/libc.ts';
 import { createSocketPair } from '../../../src/io/socketpair.ts';
 
+const RLIMIT_NOFILE = 7;
 const open: number[] = [];
 
 function pair(): readonly [number, number] {
@@ -25,6 +27,17 @@ function received(fd: number): PassedMessage {
   if (typeof message === 'string') throw new Error(message);
   open.push(...message.descriptors);
   return message;
+}
+
+/** Sets the soft limit of open descriptors; answers the one before. */
+function setDescriptorLimit(soft: number): number {
+  const limits = new BigUint64Array(2);
+  const bytes = new Uint8Array(limits.buffer);
+  libc.prlimit(0, RLIMIT_NOFILE, null, bytes);
+  const before = Number(limits[0]);
+  limits[0] = BigInt(soft);
+  libc.prlimit(0, RLIMIT_NOFILE, bytes, null);
+  return before;
 }
 
 afterEach(() => {
@@ -86,6 +99,24 @@ describe('passing descriptors', () => {
     expect(receiveDescriptors(c)).toBe('closed');
     expect(sendDescriptors(c, Buffer.from('x'), [])).toBe(EPIPE);
     expect(b).toBeGreaterThan(0);
+  });
+
+  test('descriptors that this process has no room for are not half taken', () => {
+    const [a, b] = pair();
+    expect(sendDescriptors(a, Buffer.from('x'), [0, 1, 2])).toBe(0);
+    // Numbers below the highest one are free, too, until they are taken.
+    const highest = Math.max(...readdirSync('/proc/self/fd').map(Number));
+    let last = -1;
+    while (last <= highest) {
+      last = openSync('/dev/null', 'r');
+      open.push(last);
+    }
+    const before = countDescriptors();
+    const soft = setDescriptorLimit(last + 2);
+    const taken = receiveDescriptors(b);
+    setDescriptorLimit(soft);
+    expect(taken).toBe('broken');
+    expect(countDescriptors()).toBe(before);
   });
 
   test('leaves no descriptor behind', () => {

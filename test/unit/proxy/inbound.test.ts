@@ -5,6 +5,7 @@ import type { PeerIdentity } from '../../../src/model/peer.ts';
 import type { InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
 import { applyDelta, emptySnapshot } from '../../../src/model/snapshot.ts';
 import { Connections } from '../../../src/proxy/connections.ts';
+import { Delivery } from '../../../src/proxy/delivery.ts';
 import { Inbound } from '../../../src/proxy/inbound.ts';
 import { type RelayDecision, ZoneRelay } from '../../../src/proxy/zone-relay.ts';
 import { MemoryChannel } from './memory-channel.ts';
@@ -45,15 +46,21 @@ const snapshot = applyDelta(emptySnapshot, {
 function setup() {
   const dialled: { to: string; channel: MemoryChannel }[] = [];
   const records: ConnectionRecord[] = [];
+  const dial = (to: string) => {
+    const channel = new MemoryChannel();
+    dialled.push({ to, channel });
+    return channel;
+  };
   const inbound = new Inbound(
     {
       snapshot: () => snapshot,
       node: 'here' as NodeName,
-      direct: (to) => {
-        const channel = new MemoryChannel();
-        dialled.push({ to: endpointKey(to), channel });
-        return channel;
-      },
+      delivery: new Delivery({
+        direct: (to) => dial(endpointKey(to)),
+        directFrom: (from, to) => dial(`${from} → ${endpointKey(to)}`),
+        transparent: (from, to) => dial(`${endpointKey(from)} → ${endpointKey(to)}`),
+        isOwnAddress: (ip) => ip === '10.0.0.1',
+      }),
     },
     new Connections('0', { started: () => {}, ended: (record) => records.push(record) }),
   );

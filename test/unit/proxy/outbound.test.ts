@@ -43,6 +43,11 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
   const direct: { to: string; channel: MemoryChannel }[] = [];
   const outcomes: string[] = [];
   const timers = new Set<() => void>();
+  const dial = (to: string) => {
+    const channel = new MemoryChannel();
+    direct.push({ to, channel });
+    return channel;
+  };
   const outbound = new Outbound(
     {
       route: () => route,
@@ -62,11 +67,8 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
         };
         return { channel, path: 'tunnel', viaAgent: true, abandon };
       },
-      direct: (to) => {
-        const channel = new MemoryChannel();
-        direct.push({ to: to.ip, channel });
-        return channel;
-      },
+      direct: (to) => dial(to.ip),
+      past: (_service, { address }) => dial(address.ip),
       callerNode: 'me' as NodeName,
       callerService: () => undefined,
       settings: () => ({ attempts: 3, replayBuffer: 10, agentPatience: 1000 }),
