@@ -1,13 +1,14 @@
 import { networkInterfaces } from 'node:os';
 import { setTimeout } from 'node:timers/promises';
 import type { Config } from '../config/schema.ts';
+import { createDatagramSocket } from '../io/datagram.ts';
 import { closeDescriptor } from '../io/descriptors.ts';
 import { createListeningSocket } from '../io/listener.ts';
 import { type Endpoint, type Ip, isIpv6, parseEndpoint, parseIp } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
 
 /** Connections that wait for a worker; the kernel caps it at net.core.somaxconn. */
-const BACKLOG = 4096;
+export const LISTEN_BACKLOG = 4096;
 /** How long a port that is taken is tried again, and how often. */
 const BIND_PATIENCE_MS = 3_000;
 const BIND_PAUSE_MS = 100;
@@ -26,26 +27,28 @@ export type ListenerDescription = Omit<Listener, 'fd'>;
 
 /**
  * Binds everything this agent listens on: the capture port on loopback and on the declared bridges (REDIRECT in
- * PREROUTING goes to the address of the interface), the tunnel port to the world. All or nothing.
+ * PREROUTING goes to the address of the interface), the names port there, too, the tunnel port to the world. All or
+ * nothing.
  */
 function openListeners(config: Config): readonly Listener[] {
-  const { capture, tunnel } = config;
+  const { capture, names, tunnel } = config;
   const loopback = ['127.0.0.1', ...(capture.ipv6 === 'off' || !hasIpv6() ? [] : ['::1'])] as Ip[];
+  const local = capture.mode === 'off' ? [] : [...loopback, ...bridgeAddresses(capture.bridges)];
+  const naming = names.ipv4 === 'off' && names.ipv6 === 'off' ? [] : local;
   const wanted: ListenerDescription[] = [
-    ...(capture.mode === 'off' ? [] : [...loopback, ...bridgeAddresses(capture.bridges)]).map(
-      (ip) => ({ kind: 'capture', ip, port: capture.port }) as const,
-    ),
+    ...local.map((ip) => ({ kind: 'capture', ip, port: capture.port }) as const),
+    ...naming.map((ip) => ({ kind: 'dns-udp', ip, port: names.port }) as const),
+    ...naming.map((ip) => ({ kind: 'dns-tcp', ip, port: names.port }) as const),
     { kind: 'tunnel', ip: tunnelAddress(tunnel.listen), port: tunnel.port },
   ];
   const open: Listener[] = [];
   try {
     for (const { kind, ip, port } of wanted) {
-      open.push({
-        kind,
-        ip,
-        port,
-        fd: createListeningSocket({ ip, port, backlog: BACKLOG, v6only: kind === 'capture' }),
-      });
+      const fd =
+        kind === 'dns-udp'
+          ? createDatagramSocket({ ip, port })
+          : createListeningSocket({ ip, port, backlog: LISTEN_BACKLOG, v6only: kind !== 'tunnel' });
+      open.push({ kind, ip, port, fd });
     }
   } catch (error) {
     closeListeners(open);
@@ -55,9 +58,9 @@ function openListeners(config: Config): readonly Listener[] {
 }
 
 /** Ports that the agent listens on beside the capture port: a connection to them from this host is never taken. */
-export function ownPorts({ tunnel, telemetry }: Config): readonly number[] {
+export function ownPorts({ names, tunnel, telemetry }: Config): readonly number[] {
   const metrics = parseEndpoint(telemetry.metricsListen)?.port;
-  return metrics === undefined ? [tunnel.port] : [tunnel.port, metrics];
+  return [tunnel.port, names.port, ...(metrics === undefined ? [] : [metrics])];
 }
 
 /**

@@ -1,0 +1,153 @@
+import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
+import { createServer, type Server, type Socket } from 'node:net';
+import { bindAlone } from '../io/datagram.ts';
+import { type Ip, isIpv6 } from '../model/address.ts';
+import { answer, type NameSpace, type Transport } from './answer.ts';
+
+/** Connections of one process; further ones are closed at once. */
+const MAX_CONNECTIONS = 64;
+/** A connection without a byte for this long is closed. */
+const IDLE_MS = 10_000;
+/** Largest query over TCP; questions have a few hundred bytes at most. */
+const MAX_TCP_QUERY = 4096;
+/** Answers over TCP that wait for a slow reader; nothing is read from it meanwhile. */
+const MAX_WAITING_BYTES = 128 * 1024;
+/** Answers over UDP that wait for the kernel; further ones are dropped, and the asker asks again. */
+const MAX_UDP_WAITING_BYTES = 256 * 1024;
+const BACKLOG = 128;
+
+/** A bound socket that is shared with other processes: whoever wakes first reads. */
+export interface NameSocket {
+  readonly kind: 'dns-udp' | 'dns-tcp';
+  readonly ip: Ip;
+  readonly fd: number;
+}
+
+export interface NameResponderOptions {
+  /** What is true now. */
+  names(): NameSpace;
+  /** An answer was given, with this response code. */
+  answered(transport: Transport, code: number): void;
+  /** A socket of ours failed; the others go on. */
+  failed(error: Error): void;
+}
+
+/** Answers questions for names of services, over UDP and TCP. */
+export class NameResponder {
+  readonly #options: NameResponderOptions;
+  readonly #datagrams: UdpSocket[] = [];
+  readonly #servers: Server[] = [];
+  readonly #connections = new Set<Socket>();
+
+  constructor(options: NameResponderOptions) {
+    this.#options = options;
+  }
+
+  get serving(): boolean {
+    return this.#datagrams.length + this.#servers.length > 0;
+  }
+
+  /** Takes the descriptors over; `close` closes them (in this process). */
+  serve(sockets: readonly NameSocket[]): void {
+    for (const { kind, ip, fd } of sockets) {
+      try {
+        if (kind === 'dns-udp') this.#serveDatagrams(ip, fd);
+        else this.#serveStream(fd);
+      } catch (error) {
+        this.#options.failed(error instanceof Error ? error : new Error(String(error)));
+      }
+    }
+  }
+
+  /** Takes no question any more. */
+  close(): void {
+    for (const socket of this.#datagrams.splice(0)) socket.close();
+    for (const server of this.#servers.splice(0)) server.close();
+    for (const socket of this.#connections) socket.destroy();
+  }
+
+  #serveDatagrams(ip: Ip, fd: number): void {
+    const socket = createSocket(isIpv6(ip) ? 'udp6' : 'udp4');
+    socket.on('error', (error) => this.#options.failed(error));
+    socket.on('message', (message, from) => this.#datagram(socket, message, from));
+    socket.bind({ fd, exclusive: true });
+    bindAlone(fd);
+    this.#datagrams.push(socket);
+  }
+
+  #datagram(socket: UdpSocket, message: Buffer, from: RemoteInfo): void {
+    // Nobody can be answered at port 0, and the call would throw.
+    if (from.port === 0 || socket.getSendQueueSize() > MAX_UDP_WAITING_BYTES) return;
+    const reply = this.#answer(message, 'udp');
+    // It may have gone away meanwhile; it asks again if it still wants to know.
+    if (reply !== undefined) socket.send(reply, from.port, from.address, () => {});
+  }
+
+  #serveStream(fd: number): void {
+    const server = createServer({ noDelay: true }, (socket) => this.#connected(socket));
+    server.maxConnections = MAX_CONNECTIONS;
+    this.#servers.push(server);
+    server.on('error', (error) => this.#options.failed(error));
+    server.listen({ fd, backlog: BACKLOG });
+  }
+
+  #connected(socket: Socket): void {
+    this.#connections.add(socket);
+    const unread = new LengthPrefixed(MAX_TCP_QUERY);
+    socket.setTimeout(IDLE_MS, () => socket.destroy());
+    socket.on('close', () => this.#connections.delete(socket));
+    socket.on('error', () => {}); // told by close, too
+    socket.on('drain', () => socket.resume());
+    socket.on('data', (chunk: Buffer) => {
+      for (const message of unread.take(chunk)) {
+        const reply = this.#answer(message, 'tcp');
+        if (reply !== undefined) {
+          const length = Buffer.allocUnsafe(2);
+          length.writeUInt16BE(reply.length);
+          socket.cork();
+          socket.write(length);
+          socket.write(reply);
+          socket.uncork();
+        }
+        // Whoever asks and asks and reads nothing is not worth the memory.
+        if (socket.writableLength > MAX_WAITING_BYTES) socket.destroy();
+        if (socket.destroyed) return;
+      }
+      if (unread.tooLong) socket.destroy();
+      else if (socket.writableNeedDrain) socket.pause();
+    });
+  }
+
+  #answer(message: Uint8Array, transport: Transport): Buffer | undefined {
+    const reply = answer(message, transport, this.#options.names());
+    if (reply !== undefined) this.#options.answered(transport, reply[3]! & 0xf);
+    return reply;
+  }
+}
+
+/** Cuts a stream into messages that are preceded by their length in two bytes (RFC 1035, 4.2.2). */
+export class LengthPrefixed {
+  readonly #most: number;
+  #rest: Buffer = Buffer.alloc(0);
+  /** True once a message was announced that is longer than allowed: nothing more comes out. */
+  tooLong = false;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  *take(chunk: Buffer): IterableIterator<Buffer> {
+    let bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    while (bytes.length >= 2) {
+      const length = bytes.readUInt16BE(0);
+      if (length > this.#most) {
+        this.tooLong = true;
+        break;
+      }
+      if (bytes.length < 2 + length) break;
+      yield bytes.subarray(2, 2 + length);
+      bytes = bytes.subarray(2 + length);
+    }
+    this.#rest = this.tooLong ? Buffer.alloc(0) : Buffer.from(bytes);
+  }
+}
