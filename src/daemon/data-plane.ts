@@ -7,6 +7,7 @@ import type { TcpChannel } from '../io/socket.ts';
 import { type ClientAddress, type Endpoint, parseEndpoint } from '../model/address.ts';
 import type { NodeName, ServiceName } from '../model/service.ts';
 import { emptySnapshot, type Snapshot } from '../model/snapshot.ts';
+import { CallerDesk } from '../proxy/caller-desk.ts';
 import { Connections } from '../proxy/connections.ts';
 import { Inbound } from '../proxy/inbound.ts';
 import { Outbound } from '../proxy/outbound.ts';
@@ -17,6 +18,7 @@ import { AccessLog } from '../telemetry/access-log.ts';
 import type { Log } from '../telemetry/log.ts';
 import { Gateways } from '../zone/gateways.ts';
 import { judgeRelay } from '../zone/relay-request.ts';
+import { CallerSource, callerLimit } from './callers.ts';
 import type { WorkerList, WorkerListing, WorkerSettings } from './control.ts';
 import { LastLeg } from './last-leg.ts';
 import { LISTEN_BACKLOG, type Listener } from './listeners.ts';
@@ -48,6 +50,7 @@ export class NodeDataPlane implements DataPlane {
   readonly #lastLeg: LastLeg;
   readonly #outbound: Outbound;
   readonly #tunnels: Tunnels;
+  readonly #callers: CallerSource;
   readonly #captures: TcpListener[] = [];
   readonly #heartbeat: Heartbeat;
   readonly #sweep: NodeJS.Timeout;
@@ -107,6 +110,12 @@ export class NodeDataPlane implements DataPlane {
       delivery,
       openStream: (target, request) => this.#tunnels.open(target, request),
     });
+    this.#callers = new CallerSource(log);
+    const desk = new CallerDesk({
+      identifier: () => this.#callers.current(this.#settings.config.caller),
+      most: () => callerLimit(this.#settings.config.limits),
+      onRefused: (caller) => this.#metrics.refusedCaller(caller),
+    });
     this.#outbound = new Outbound(
       {
         route: (destination) => lookup(this.#snapshot, destination, own),
@@ -119,6 +128,7 @@ export class NodeDataPlane implements DataPlane {
         after: (milliseconds, expired) => this.#poller.deadlines.after(milliseconds, expired),
         callerNode: node,
         callerService,
+        admit: (entry, from, to, listener) => desk.admit(entry, from, to, listener),
         settings: () => this.#settings.config.balance,
       },
       this.#connections,
@@ -188,6 +198,8 @@ export class NodeDataPlane implements DataPlane {
       });
       this.#captures.push(capture);
     }
+    // Looks around now, so that the first callers find their names known.
+    if (this.#captures.length > 0) this.#callers.current(this.#settings.config.caller);
     this.#tunnels.serve();
     this.#heartbeat.start();
   }
@@ -229,6 +241,7 @@ export class NodeDataPlane implements DataPlane {
     this.#stopCapturing();
     this.#tunnels.close();
     this.#lastLeg.close();
+    this.#callers.close();
     await this.#accessLog.close();
     return cut;
   }

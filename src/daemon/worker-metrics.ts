@@ -59,6 +59,11 @@ export class WorkerMetrics {
     this.#delay.observe(delayMs / 1000);
   }
 
+  /** A caller had its share of connections. */
+  refusedCaller(caller: string): void {
+    this.#counters.counter(metrics.callerOverLimit, caller).add();
+  }
+
   refusedAtLimit(): void {
     this.#overLimit.add();
   }

@@ -29,7 +29,7 @@ export function encodeSocketAddress(endpoint: { readonly ip: Ip; readonly port: 
   writePort(shared, port);
   if (isIpv6(ip)) {
     shared[0] = AF_INET6;
-    writeIpv6(shared, ip);
+    writeIpv6(shared, 8, ip);
     return ipv6Address;
   }
   shared[0] = AF_INET;
@@ -45,6 +45,12 @@ export function decodeSocketAddress(bytes: Uint8Array): Endpoint | undefined {
   if (family !== AF_INET6) return undefined;
   if (isMapped(bytes)) return { ip: ipv4At(bytes, MAPPED_PREFIX_END), port };
   return { ip: ipv6At(bytes), port };
+}
+
+/** Writes an address in network order: 4 bytes, or 16 that were 0 before. */
+export function writeIp(bytes: Uint8Array, offset: number, ip: Ip): void {
+  if (isIpv6(ip)) writeIpv6(bytes, offset, ip);
+  else writeIpv4(bytes, offset, ip);
 }
 
 function writePort(bytes: Uint8Array, port: number): void {
@@ -67,18 +73,18 @@ function writeIpv4(bytes: Uint8Array, offset: number, ip: Ip): void {
   bytes[at] = octet;
 }
 
-function writeIpv6(bytes: Uint8Array, ip: Ip): void {
+function writeIpv6(bytes: Uint8Array, offset: number, ip: Ip): void {
   const [head = '', tail] = ip.split('::');
   const left = head === '' ? [] : head.split(':');
   const right = tail === undefined || tail === '' ? [] : tail.split(':');
-  for (let i = 0; i < left.length; i++) writeGroup(bytes, i, left[i]!);
-  for (let i = 0; i < right.length; i++) writeGroup(bytes, 8 - right.length + i, right[i]!);
+  for (let i = 0; i < left.length; i++) writeGroup(bytes, offset + i * 2, left[i]!);
+  for (let i = 0; i < right.length; i++) writeGroup(bytes, offset + (8 - right.length + i) * 2, right[i]!);
 }
 
-function writeGroup(bytes: Uint8Array, index: number, text: string): void {
+function writeGroup(bytes: Uint8Array, at: number, text: string): void {
   const group = Number.parseInt(text, 16);
-  bytes[8 + index * 2] = group >> 8;
-  bytes[9 + index * 2] = group & 0xff;
+  bytes[at] = group >> 8;
+  bytes[at + 1] = group & 0xff;
 }
 
 function isMapped(bytes: Uint8Array): boolean {

@@ -38,7 +38,7 @@ export interface ConnectionRecord {
   readonly callerService: ServiceName | undefined;
   /** The program that called, on this host; inbound: undefined. */
   readonly caller: Caller | undefined;
-  /** Inbound: the program that called, as the caller's agent says ({@link callerText}). */
+  /** The program that called, in one word ({@link callerText}); inbound: as the caller's agent says. */
   readonly callerProgram: string | undefined;
   /** Text of the caller's address as seen here. */
   readonly callerAddress: string;

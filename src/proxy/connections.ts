@@ -1,3 +1,5 @@
+import type { Naming } from '../caller/identity.ts';
+import type { Share } from '../caller/shares.ts';
 import type { Caller } from '../model/caller.ts';
 import type {
   ConnectionDirection,
@@ -41,6 +43,7 @@ interface ConnectionBook {
   /** Makes ids of sequence numbers. */
   readonly prefix: string;
   finished(entry: ConnectionEntry, record: ConnectionRecord): void;
+  finishedUnnamed(entry: ConnectionEntry, record: ConnectionRecord, naming: Naming): void;
 }
 
 /** The journal of one connection: filled while it lives, written down exactly once. */
@@ -53,8 +56,12 @@ export class ConnectionEntry implements DenseSetMember {
   readonly startedAt = Date.now();
   /** Outbound: set once the kernel has said who called. */
   caller: Caller | undefined;
-  /** Inbound: what the caller's agent said. */
+  /** Text of the caller; inbound: what the caller's agent said. */
   callerProgram: string | undefined;
+  /** Outbound: what its caller has; left at the end. */
+  share: Share | undefined;
+  /** While the caller's name is being looked for: what is written down waits for it. */
+  naming: Naming | undefined;
   service: ServiceName | undefined;
   instance: InstanceId | undefined;
   zone: string | undefined;
@@ -111,9 +118,18 @@ export class ConnectionEntry implements DenseSetMember {
   finish(reason: EndReason, detail?: string): void {
     if (this.#finished) return;
     this.#finished = true;
+    this.share?.leave();
+    this.share = undefined;
+    const record = this.#record(reason, detail);
+    if (this.naming === undefined) this.#book.finished(this, record);
+    else this.#book.finishedUnnamed(this, record, this.naming);
+    this.#onFinish?.();
+  }
+
+  #record(reason: EndReason, detail: string | undefined): ConnectionRecord {
     const { start } = this;
     // Field by field: one object of one shape, where a spread would build it twice.
-    this.#book.finished(this, {
+    return {
       id: this.id,
       direction: start.direction,
       callerNode: start.callerNode,
@@ -133,8 +149,7 @@ export class ConnectionEntry implements DenseSetMember {
       attempts: this.attempts,
       reason,
       detail,
-    });
-    this.#onFinish?.();
+    };
   }
 }
 
@@ -173,6 +188,13 @@ export class Connections implements ConnectionBook {
   finished(entry: ConnectionEntry, record: ConnectionRecord): void {
     this.#live.delete(entry);
     this.#observer.ended(record);
+    if (this.#live.size === 0) this.#onIdle?.();
+  }
+
+  /** @internal for the entries: over before its caller had a name. The connection is gone, its record follows. */
+  finishedUnnamed(entry: ConnectionEntry, record: ConnectionRecord, naming: Naming): void {
+    this.#live.delete(entry);
+    naming.wait(({ caller, text }) => this.#observer.ended({ ...record, caller, callerProgram: text }));
     if (this.#live.size === 0) this.#onIdle?.();
   }
 
@@ -217,7 +239,12 @@ export class Connections implements ConnectionBook {
       this.#onIdle = undefined;
     }
     const cut = this.#live.size;
-    for (const entry of this.#live.values()) entry.abort({ reason: 'draining', detail: 'drain deadline' });
+    this.cut();
     return cut;
+  }
+
+  /** Aborts every live connection. */
+  cut(): void {
+    for (const entry of this.#live.values()) entry.abort({ reason: 'draining', detail: 'drain deadline' });
   }
 }

@@ -57,6 +57,8 @@ export interface OutboundDependencies {
   after(milliseconds: number, expired: () => void): () => void;
   readonly callerNode: NodeName;
   callerService(): ServiceName | undefined;
+  /** Finds out who calls, for the entry; answers why the connection must be refused, or undefined. */
+  admit(entry: ConnectionEntry, from: ClientAddress, to: Endpoint, listener: Endpoint): string | undefined;
   settings(): OutboundSettings;
 }
 
@@ -86,26 +88,35 @@ export class Outbound {
     destination: OriginalDestination | undefined,
     listener: Endpoint,
   ): void {
-    const opening = this.#begin(client, from, destination ?? listener);
-    if (destination === undefined) opening.refuse('loop', 'a connection to the capture port itself');
+    const entry = this.#entry(from, destination ?? listener);
+    const refusal = this.dependencies.admit(entry, from, destination ?? listener, listener);
+    const opening = this.#begin(client, from, entry);
+    if (refusal !== undefined) opening.refuse('overload', refusal);
+    else if (destination === undefined) opening.refuse('loop', 'a connection to the capture port itself');
     else opening.start(destination);
   }
 
   /** Resets a connection that is one too many, and writes it down. */
   refuse(client: Channel, from: ClientAddress, destination: Endpoint): void {
-    this.#begin(client, from, destination).refuse('overload', 'limits.connections is reached');
+    this.#begin(client, from, this.#entry(from, destination)).refuse(
+      'overload',
+      'limits.connections is reached',
+    );
   }
 
-  #begin(client: Channel, from: ClientAddress, destination: Endpoint): Opening {
+  #begin(client: Channel, from: ClientAddress, entry: ConnectionEntry): Opening {
+    return new Opening(client, entry, { address: from, program: entry.callerProgram }, this.dependencies);
+  }
+
+  #entry(from: ClientAddress, destination: Endpoint): ConnectionEntry {
     const { dependencies } = this;
-    const entry = this.connections.begin({
+    return this.connections.begin({
       direction: 'outbound',
       callerNode: dependencies.callerNode,
       callerService: dependencies.callerService(),
       callerAddress: endpointKey(from),
       destination: endpointKey(destination),
     });
-    return new Opening(client, entry, { address: from, program: undefined }, dependencies);
   }
 }
 

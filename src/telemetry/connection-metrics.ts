@@ -18,6 +18,7 @@ export class ConnectionMetrics {
   // The keys are made of closed sets and capped service names, so these grow to a bound. One lookup for a connection.
   readonly #ends = new Map<string, CounterHandle>();
   readonly #flows = new Map<string, Flows>();
+  readonly #callers = new Map<string, CounterHandle>();
 
   constructor(counters: Counters) {
     this.#counters = counters;
@@ -42,6 +43,8 @@ export class ConnectionMetrics {
     const flows = this.#flow(direction, service);
     flows.sent.add(connection.bytesSent);
     flows.received.add(connection.bytesReceived);
+    if (direction === 'outbound' && connection.callerProgram !== undefined)
+      this.#caller(connection.callerProgram).add();
   }
 
   #end(direction: string, service: string, path: string, reason: string): CounterHandle {
@@ -50,6 +53,15 @@ export class ConnectionMetrics {
     if (handle === undefined) {
       handle = this.#counters.counter(metrics.connections, direction, service, path, reason);
       if (this.#ends.size < MOST_KEYS) this.#ends.set(key, handle);
+    }
+    return handle;
+  }
+
+  #caller(caller: string): CounterHandle {
+    let handle = this.#callers.get(caller);
+    if (handle === undefined) {
+      handle = this.#counters.counter(metrics.callerConnections, caller);
+      if (this.#callers.size < MOST_KEYS) this.#callers.set(caller, handle);
     }
     return handle;
   }

@@ -11,7 +11,7 @@ export interface MetricDefinition<Labels extends readonly string[] = readonly st
 }
 
 /** Labels whose values come from outside; past a cap on distinct values they read `other`. */
-export const cappedLabels: ReadonlySet<string> = new Set(['service', 'source']);
+export const cappedLabels: ReadonlySet<string> = new Set(['service', 'source', 'caller']);
 
 function counter<const L extends readonly string[]>(
   name: string,
@@ -56,6 +56,16 @@ export const metrics = {
     'connections_over_limit',
     'Intercepted connections reset because limits.connections was reached.',
     [],
+  ),
+  callerConnections: counter(
+    'caller_connections',
+    'Intercepted connections that ended, by the program that called: unit, container or user.',
+    ['caller'],
+  ),
+  callerOverLimit: counter(
+    'caller_over_limit',
+    'Intercepted connections reset because their caller had its share of connections (limits.callerPercent).',
+    ['caller'],
   ),
   connectionBytes: counter(
     'connection_bytes',

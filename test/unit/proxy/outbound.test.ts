@@ -71,6 +71,7 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
       past: (_service, { address }) => dial(address.ip),
       callerNode: 'me' as NodeName,
       callerService: () => undefined,
+      admit: () => undefined,
       settings: () => ({ attempts: 3, replayBuffer: 10, agentPatience: 1000 }),
       after: (_milliseconds, expired) => {
         timers.add(expired);

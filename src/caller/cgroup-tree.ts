@@ -1,0 +1,115 @@
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type CgroupName, cgroupName } from './cgroup-name.ts';
+import { readBounded } from './read-bounded.ts';
+
+/** Most directories that one walk looks at: systemd makes some hundreds, and what a unit makes below itself comes last. */
+const MOST_DIRECTORIES = 10_000;
+/** The kernel's own bound on nesting is higher (cgroup.max.depth); nobody names anything so deep. */
+const MOST_DEPTH = 16;
+/** Bound on one walk; what it saw until then counts. */
+const WALK_MS = 2_000;
+/** Directories that are looked at together. */
+const ABREAST = 8;
+/** A container's processes are in one of its first directories. */
+const MOST_CONTAINER_DIRECTORIES = 8;
+const MOST_CONTAINERS = 1_000;
+/** Some engines' hosts have thousands of mounts. */
+const MOST_MOUNTINFO_BYTES = 4 << 20;
+
+/** The cgroups of this host as one walk saw them. */
+export interface CgroupTree {
+  /** By the id of the cgroup: the inode number of its directory. */
+  readonly names: ReadonlyMap<number, CgroupName>;
+  /** Directories of each container, the outermost first. */
+  readonly containers: ReadonlyMap<string, readonly string[]>;
+}
+
+/**
+ * Where the cgroup v2 hierarchy is mounted: `/sys/fs/cgroup`, or beside version 1 on hybrid hosts
+ * (`/sys/fs/cgroup/unified`). Undefined where there is none, or only a part of it.
+ */
+export async function findCgroupRoot(mountinfo = '/proc/self/mountinfo'): Promise<string | undefined> {
+  const text = await readBounded(mountinfo, MOST_MOUNTINFO_BYTES);
+  for (const line of text?.split('\n') ?? []) {
+    // proc_pid_mountinfo(5): id, parent, device, root, mount point, options, optional fields, "-", type, …
+    const match = /^\d+ \d+ \S+ (\S+) (\S+) .* - cgroup2 /.exec(line);
+    if (match?.[1] === '/') {
+      return match[2]!.replace(/\\(\d{3})/g, (_, octal: string) =>
+        String.fromCharCode(Number.parseInt(octal, 8)),
+      );
+    }
+  }
+  return undefined;
+}
+
+interface Visit {
+  readonly path: string;
+  readonly depth: number;
+}
+
+/**
+ * Walks the hierarchy, the upper levels first and the directories of users last, so that neither a unit nor a user who
+ * makes thousands of them hides anybody else's. What vanishes meanwhile is left out.
+ */
+export async function walkCgroups(root: string): Promise<CgroupTree> {
+  const names = new Map<number, CgroupName>();
+  const containers = new Map<string, string[]>();
+  const deadline = performance.now() + WALK_MS;
+  let level: Visit[] = [{ path: '', depth: 0 }];
+  let users: Visit[] = [];
+  let left = MOST_DIRECTORIES;
+  while (level.length > 0) {
+    const next: Visit[] = [];
+    while (level.length > 0 && left > 0 && performance.now() < deadline) {
+      const some = level.splice(0, Math.min(ABREAST, left));
+      left -= some.length;
+      for (const { visit, inode, children } of await Promise.all(some.map((visit) => look(root, visit)))) {
+        if (inode === undefined) continue;
+        const name = cgroupName(visit.path);
+        names.set(inode, name);
+        if (name.container !== undefined) note(containers, name.container, join(root, visit.path));
+        for (const child of children) {
+          const below = { path: `${visit.path}/${child}`, depth: visit.depth + 1 };
+          if (below.path === '/user.slice') users.push(below);
+          else if (below.depth <= MOST_DEPTH && next.length < left) next.push(below);
+        }
+      }
+    }
+    level = next;
+    if (level.length === 0) {
+      level = users;
+      users = [];
+    }
+    if (left <= 0 || performance.now() >= deadline) break;
+  }
+  return { names, containers };
+}
+
+function note(containers: Map<string, string[]>, container: string, directory: string): void {
+  const known = containers.get(container);
+  if (known === undefined) {
+    if (containers.size < MOST_CONTAINERS) containers.set(container, [directory]);
+  } else if (known.length < MOST_CONTAINER_DIRECTORIES) known.push(directory);
+}
+
+async function look(
+  root: string,
+  visit: Visit,
+): Promise<{
+  readonly visit: Visit;
+  readonly inode: number | undefined;
+  readonly children: readonly string[];
+}> {
+  const directory = join(root, visit.path);
+  try {
+    const { ino, nlink } = await stat(directory);
+    // The kernel counts two links and one for each directory below: most have none, and need not be read.
+    if (nlink === 2) return { visit, inode: ino, children: [] };
+    const entries = await readdir(directory, { withFileTypes: true });
+    const children = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+    return { visit, inode: ino, children };
+  } catch {
+    return { visit, inode: undefined, children: [] };
+  }
+}

@@ -1,0 +1,74 @@
+import type { Endpoint, Ip } from '../model/address.ts';
+import type { CgroupWalks } from './cgroup-walks.ts';
+import { type ContainerClaims, containerClaims, stillClaimed } from './container-addresses.ts';
+import { type Identity, identityOf, type Naming, Namings, unknownIdentity } from './identity.ts';
+
+/** Engines give an address again at once: what was known of it is asked for again after this. */
+const FRESH_MS = 1_000;
+/** Addresses of which something is known; one more, and all are asked for anew. */
+const MOST_KNOWN = 4_096;
+
+interface Known {
+  readonly identity: Identity;
+  checkedAt: number;
+}
+
+/** Callers behind a bridge: their sockets are in network namespaces of their own, only their addresses are seen. */
+export class ContainerCallers {
+  readonly #walks: CgroupWalks;
+  readonly #namings: Namings<Ip>;
+  readonly #known = new Map<Ip, Known>();
+  readonly #read: typeof containerClaims;
+  #claims: ContainerClaims = new Map();
+
+  constructor(walks: CgroupWalks, timeoutMs: () => number, read = containerClaims) {
+    this.#walks = walks;
+    this.#namings = new Namings(timeoutMs);
+    this.#read = read;
+  }
+
+  find({ ip }: Endpoint): Identity | Naming {
+    const known = this.#known.get(ip);
+    if (known !== undefined && performance.now() - known.checkedAt < FRESH_MS) return known.identity;
+    const sought = this.#namings.get(ip);
+    if (sought !== undefined) return sought;
+    const naming = this.#namings.begin(ip, unknownIdentity);
+    if (naming === undefined) return unknownIdentity;
+    void this.#confirm(ip, known);
+    return naming;
+  }
+
+  /** Takes what the last walk saw, which began at this time. */
+  async walked(beganAt: number): Promise<void> {
+    if (this.#namings.entries().length === 0) return;
+    this.#claims = await this.#read(this.#walks.tree.containers);
+    for (const [ip, since] of this.#namings.entries()) {
+      const claim = this.#claims.get(ip);
+      if (claim === undefined && since >= beganAt) this.#walks.want();
+      else
+        this.#know(
+          ip,
+          claim === undefined || claim === 'shared'
+            ? unknownIdentity
+            : identityOf({ container: claim.container }),
+        );
+    }
+  }
+
+  close(): void {
+    this.#namings.close();
+  }
+
+  async #confirm(ip: Ip, known: Known | undefined): Promise<void> {
+    const claim = this.#claims.get(ip);
+    if (known !== undefined && claim !== undefined && claim !== 'shared' && (await stillClaimed(claim))) {
+      this.#know(ip, known.identity);
+    } else this.#walks.want();
+  }
+
+  #know(ip: Ip, identity: Identity): void {
+    if (this.#known.size >= MOST_KNOWN) this.#known.clear();
+    this.#known.set(ip, { identity, checkedAt: performance.now() });
+    this.#namings.settle(ip, identity);
+  }
+}

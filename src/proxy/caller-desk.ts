@@ -1,0 +1,81 @@
+import { type Identity, Naming } from '../caller/identity.ts';
+import { Shares } from '../caller/shares.ts';
+import type { ClientAddress, Endpoint } from '../model/address.ts';
+import type { ConnectionEntry } from './connections.ts';
+
+/** Who says which program is behind a connection. */
+interface Identifier {
+  local(client: Endpoint, destination: Endpoint): Identity | Naming;
+  bridged(client: Endpoint): Identity | Naming;
+}
+
+export interface CallerDeskOptions {
+  /** Undefined while nobody is asked (`caller.identify`). */
+  identifier(): Identifier | undefined;
+  /** Connections that one caller may have. */
+  most(): number;
+  /** A connection of this caller was one too many. */
+  onRefused(caller: string): void;
+}
+
+/** Where outbound connections say who they are: writes it down, and lets nobody have more than a share of all. */
+export class CallerDesk {
+  readonly #options: CallerDeskOptions;
+  readonly #shares = new Shares();
+
+  constructor(options: CallerDeskOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Identifies a connection and counts it until its end. Answers why it has to be refused, or undefined. A name that is
+   * not known yet holds nothing up: the connection goes on, and what is written down of it waits for the name.
+   */
+  admit(
+    entry: ConnectionEntry,
+    client: ClientAddress,
+    destination: Endpoint,
+    listener: Endpoint,
+  ): string | undefined {
+    const identifier = this.#options.identifier();
+    if (identifier === undefined) return undefined;
+    const found = isLoopback(listener) ? identifier.local(client, destination) : identifier.bridged(client);
+    const identity = found instanceof Naming ? found.meanwhile : found;
+    write(entry, identity);
+    const most = this.#options.most();
+    const share = this.#shares.take(keyOf(identity, client), most);
+    if (share === undefined) {
+      this.#options.onRefused(identity.text);
+      return `limits.callerPercent: ${keyOf(identity, client)} has ${most} connections already`;
+    }
+    entry.share = share;
+    if (found instanceof Naming) this.#await(entry, found, client);
+    return undefined;
+  }
+
+  #await(entry: ConnectionEntry, naming: Naming, client: ClientAddress): void {
+    entry.naming = naming;
+    naming.wait((identity) => {
+      entry.naming = undefined;
+      write(entry, identity);
+      if (entry.share === undefined) return;
+      entry.share.leave();
+      // It was let in under what was known of it then.
+      entry.share = this.#shares.take(keyOf(identity, client), Number.POSITIVE_INFINITY);
+    });
+  }
+}
+
+function write(entry: ConnectionEntry, { caller, text }: Identity): void {
+  entry.caller = caller;
+  entry.callerProgram = text;
+}
+
+/** Of callers that nobody knows only the address tells them apart. */
+function keyOf({ text }: Identity, client: ClientAddress): string {
+  return text === 'unknown' ? client.ip : text;
+}
+
+function isLoopback({ ip }: Endpoint): boolean {
+  return ip === '::1' || ip.startsWith('127.');
+}
