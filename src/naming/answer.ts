@@ -19,8 +19,8 @@ import type { NameIndex } from './name-index.ts';
 export interface NameSpace {
   /** `mesh`: what all names end in. */
   readonly domain: string;
-  /** Seconds that an answer may be kept, also one that says that there is nothing. */
-  readonly ttl: number;
+  /** How long an answer may be kept, also one that says that there is nothing. */
+  readonly ttlMs: number;
   readonly snapshot: Snapshot;
   readonly index: NameIndex;
 }
@@ -50,6 +50,7 @@ export function answer(message: Uint8Array, transport: Transport, names: NameSpa
   if (reading.kind === 'refuse')
     return new AnswerWriter(reading.envelope, PLAIN_UDP_BYTES).finish(reading.code, false);
   const { query, envelope } = reading;
+  const ttl = secondsOf(names);
   const meaning = meaningOf(query.labels, names);
   const writer = new AnswerWriter(envelope, transport === 'tcp' ? MAX_TCP_BYTES : query.udpBytes);
   if (meaning.kind === 'foreign') return writer.finish(responseCodes.refused, false);
@@ -66,25 +67,25 @@ export function answer(message: Uint8Array, transport: Transport, names: NameSpa
       break;
     case 'service': {
       const { service } = meaning;
-      writeAddresses(write, 'answer', 'question', service, names.ttl, query.type);
+      writeAddresses(write, 'answer', 'question', service, ttl, query.type);
       if (wants(recordTypes.srv)) {
-        writePorts(write, [...service.name.split('.'), ...domain], servicePorts(service), names.ttl);
+        writePorts(write, [...service.name.split('.'), ...domain], servicePorts(service), ttl);
         if (query.type === recordTypes.srv)
-          writeAddresses(write, 'additional', 'question', service, names.ttl, recordTypes.any);
+          writeAddresses(write, 'additional', 'question', service, ttl, recordTypes.any);
       }
       break;
     }
     case 'ports':
       if (wants(recordTypes.srv)) {
         const target = [...meaning.service.name.split('.'), ...domain];
-        writePorts(write, target, meaning.ports, names.ttl);
-        writeAddresses(write, 'additional', target, meaning.service, names.ttl, recordTypes.any);
+        writePorts(write, target, meaning.ports, ttl);
+        writeAddresses(write, 'additional', target, meaning.service, ttl, recordTypes.any);
       }
       break;
     case 'pointer':
       if (wants(recordTypes.ptr)) {
         const target = [...meaning.service.split('.'), ...domain];
-        write('answer', 'question', recordTypes.ptr, names.ttl, nameBytes(target), (bytes, at) =>
+        write('answer', 'question', recordTypes.ptr, ttl, nameBytes(target), (bytes, at) =>
           writeName(bytes, at, target),
         );
       }
@@ -174,16 +175,22 @@ function writePorts(write: Write, target: readonly string[], ports: readonly num
   }
 }
 
+/** DNS knows whole seconds; none would mean not to keep it for a moment. */
+function secondsOf({ ttlMs }: NameSpace): number {
+  return Math.max(1, Math.round(ttlMs / 1000));
+}
+
 /** Start of authority: says how long it may be remembered that there is nothing. */
 function writeAuthority(write: Write, section: 'answer' | 'authority', names: NameSpace): void {
   const domain = names.domain.split('.');
   const mailbox = ['hostmaster', ...domain];
   const size = nameBytes(domain) + nameBytes(mailbox) + 20;
-  write(section, domain, recordTypes.soa, names.ttl, size, (bytes, at) => {
+  const ttl = secondsOf(names);
+  write(section, domain, recordTypes.soa, ttl, size, (bytes, at) => {
     let end = writeName(bytes, at, domain);
     end = writeName(bytes, end, mailbox);
     // Serial, refresh, retry, expire: nobody transfers this zone. Minimum: how long "nothing" holds.
-    for (const value of [names.snapshot.version >>> 0, 3600, 600, 86_400, names.ttl])
+    for (const value of [names.snapshot.version >>> 0, 3600, 600, 86_400, ttl])
       end = bytes.writeUInt32BE(value, end);
   });
 }

@@ -55,6 +55,8 @@ interface Entry {
   dueAt: number;
   retryMs: number;
   asking: boolean;
+  /** It had an answer or a problem at least once. */
+  asked: boolean;
 }
 
 /** Resolves names again and again for all who want to know; the last good answer stays when there is none. */
@@ -68,6 +70,7 @@ export class HostNameResolver {
   #interval: number;
   #timeout: number;
   #asking = 0;
+  readonly #waiting: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
   #tooMany = false;
   #stopped = false;
@@ -108,6 +111,23 @@ export class HostNameResolver {
     };
   }
 
+  /** Resolves once every name was asked for, or after this time. For programs that look once. */
+  async asked(timeoutMs: number): Promise<void> {
+    if (this.#askedAll()) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      this.#waiting.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  #askedAll(): boolean {
+    for (const { asked } of this.#entries.values()) if (!asked) return false;
+    return true;
+  }
+
   /** Asks nothing any more. */
   stop(): void {
     this.#stopped = true;
@@ -138,6 +158,7 @@ export class HostNameResolver {
         dueAt: now,
         retryMs: FIRST_RETRY_MS,
         asking: false,
+        asked: false,
       });
     }
     this.#schedule();
@@ -185,6 +206,8 @@ export class HostNameResolver {
       this.#failed(entry, error);
     } finally {
       clearTimeout(timer);
+      entry.asked = true;
+      if (this.#askedAll()) for (const asked of this.#waiting.splice(0)) asked();
       answer.catch(() => undefined); // it was late, and that was told
     }
     this.#schedule();
