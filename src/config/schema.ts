@@ -111,6 +111,9 @@ const capture = z
       .enum(['auto', 'nft', 'legacy'])
       .default('auto')
       .describe('iptables backend; auto takes the one of the iptables command and remembers it.'),
+    observeGroup: port(15_008).describe(
+      'NFLOG group by which the kernel shows connections in mode `observe`; no other program may use it.',
+    ),
     reassertInterval: duration('10s').describe(
       'How often the rules are verified and, where they were changed, put back.',
     ),
