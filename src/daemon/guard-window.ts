@@ -27,7 +27,7 @@ const DELAYED_SHARE = 0.5;
 const READINGS = 2;
 /** Workers that die one after the other: so many within so long. Each takes its connections along. */
 const MOST_CRASHES = 5;
-const CRASH_WINDOW_MS = 15_000;
+const CRASH_WINDOW_MS = 10_000;
 /** Most measurements of one worker that are kept: 200 s of them. */
 const MOST_SAMPLES = 1000;
 /** Most workers that are followed, draining ones of older versions included. */

@@ -16,6 +16,14 @@ const RETRY_MS = 100;
 /** How long `close` waits for the last lines. */
 const CLOSE_MS = 2000;
 
+const LINE_END = 10;
+
+/** Lines on their way, and how much of the buffer they take. */
+interface Batch {
+  readonly bytes: Buffer;
+  readonly size: number;
+}
+
 /** Where the lines go, and how many bytes may wait. */
 export interface AccessLogOptions {
   /** `stdout`, `off` or an absolute path, as in `telemetry.accessLog`. */
@@ -46,6 +54,8 @@ export class AccessLog {
   #failing = false;
   #reopen = false;
   #dropped = 0;
+  /** The file ends in the middle of a line, because a disk was full: the next batch begins on a new one. */
+  #torn = false;
   #closed = false;
   #idle: (() => void)[] = [];
 
@@ -119,10 +129,10 @@ export class AccessLog {
       return;
     }
     this.#busy = true;
-    this.#writeAll(this.#descriptor, batch.bytes, 0, batch.lines);
+    this.#writeAll(this.#descriptor, batch, 0);
   }
 
-  #takeBatch(): { readonly bytes: Buffer; readonly lines: number } | undefined {
+  #takeBatch(): Batch | undefined {
     const first = this.#next;
     let size = 0;
     while (this.#next < this.#lines.length) {
@@ -132,8 +142,8 @@ export class AccessLog {
       this.#next++;
     }
     if (size === 0) return undefined;
-    const bytes = Buffer.from(this.#lines.slice(first, this.#next).join(''), 'latin1');
-    const lines = this.#next - first;
+    const text = this.#lines.slice(first, this.#next).join('');
+    const bytes = Buffer.from(this.#torn ? `\n${text}` : text, 'latin1');
     if (this.#next === this.#lines.length) {
       this.#lines = [];
       this.#next = 0;
@@ -141,27 +151,34 @@ export class AccessLog {
       this.#lines = this.#lines.slice(this.#next);
       this.#next = 0;
     }
-    return { bytes, lines };
+    return { bytes, size };
   }
 
-  #writeAll(descriptor: number, bytes: Buffer, from: number, lines: number): void {
+  #writeAll(descriptor: number, batch: Batch, from: number): void {
+    const { bytes, size } = batch;
     write(descriptor, bytes, from, bytes.length - from, null, (error, written) => {
       if (error === null) {
         this.#failing = false;
         const at = from + written;
-        if (at < bytes.length) this.#writeAll(descriptor, bytes, at, lines);
-        else this.#done(bytes.length);
+        if (at < bytes.length) {
+          this.#writeAll(descriptor, batch, at);
+          return;
+        }
+        this.#torn = false;
+        this.#done(size);
         return;
       }
       if (error.code === 'EAGAIN' && !this.#closed) {
         // A full pipe: its reader is slow. The batch waits; what comes meanwhile fills the buffer, then is dropped.
-        const retry = setTimeout(() => this.#writeAll(descriptor, bytes, from, lines), RETRY_MS);
+        const retry = setTimeout(() => this.#writeAll(descriptor, batch, from), RETRY_MS);
         retry.unref();
         return;
       }
       this.#fail(`cannot write the access log: ${error.message}`);
-      this.#drop(lines);
-      this.#done(bytes.length, RETRY_MS);
+      // The end of the torn line was counted as lost with it.
+      this.#drop(countLineEnds(bytes, this.#torn ? Math.max(1, from) : from));
+      if (from > 0) this.#torn = bytes[from - 1] !== LINE_END;
+      this.#done(size, RETRY_MS);
     });
   }
 
@@ -210,4 +227,10 @@ export class AccessLog {
     this.#dropped += lines;
     this.#options.onDropped?.(lines);
   }
+}
+
+function countLineEnds(bytes: Buffer, from: number): number {
+  let count = 0;
+  for (let at = bytes.indexOf(LINE_END, from); at >= 0; at = bytes.indexOf(LINE_END, at + 1)) count++;
+  return count;
 }

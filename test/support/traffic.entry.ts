@@ -15,6 +15,9 @@ import { setTimeout as pause } from 'node:timers/promises';
  *                                           so long); then all end
  *   hold HOST PORT PAUSE-MS                 one connection with an echo now and then: a line `echo` for each, `lost WHY` in the end
  *   load HOST PORT PARALLEL                 short connections with an echo, one after the other, until SIGTERM
+ *   beat HOST PORT EVERY-MS GOOD-MS GIVE-UP-MS   a short connection at every beat, whatever became of those before, until
+ *                                           SIGTERM: a line `good` or `bad` for each; in the end, of each, when it began,
+ *                                           how long it took, and whether it had its echo
  */
 
 const DIGEST_BYTES = 32;
@@ -193,7 +196,12 @@ async function crowd(host: string, port: number, count: number, waitMs = 0): Pro
     const socket = connect({ host, port, allowHalfOpen: true });
     sockets.push(socket);
     await event(socket, 'connect');
+    let failure = new Error('closed');
+    socket.on('error', (error) => {
+      failure = error;
+    });
     if (waitMs > 0) await pause(waitMs);
+    if (socket.destroyed) throw failure;
     socket.write(`echo 0\n${word}`);
     let back = '';
     await new Promise<void>((resolve, reject) => {
@@ -275,6 +283,41 @@ async function load(host: string, port: number, parallel: number): Promise<objec
   return { done, worstMs: Math.round(worstMs), failures: Object.fromEntries(failures) };
 }
 
+async function beat(
+  host: string,
+  port: number,
+  everyMs: number,
+  goodMs = 500,
+  giveUpMs = 5000,
+): Promise<object> {
+  const word = 'x'.repeat(100);
+  const calls: { at: number; ms: number; ok: boolean }[] = [];
+  const under = new Set<Promise<void>>();
+  const one = async (): Promise<void> => {
+    const at = Date.now();
+    const began = performance.now();
+    const ok = await Promise.race([
+      exchange(host, port, word).then(
+        () => true,
+        () => false,
+      ),
+      pause(giveUpMs, false, { ref: false }),
+    ]);
+    const ms = Math.round(performance.now() - began);
+    calls.push({ at, ms, ok });
+    console.error(ok && ms <= goodMs ? 'good' : 'bad');
+  };
+  const timer = setInterval(() => {
+    const call = one();
+    under.add(call);
+    void call.then(() => under.delete(call));
+  }, everyMs);
+  await new Promise((resolve) => process.once('SIGTERM', resolve));
+  clearInterval(timer);
+  await Promise.all(under);
+  return { calls: calls.sort((a, b) => a.at - b.at) };
+}
+
 /** One whole connection: a word, its echo, both ends. */
 async function exchange(host: string, port: number, word: string): Promise<void> {
   const socket = await dial(host, port, `echo 0\n${word}`);
@@ -285,7 +328,7 @@ async function exchange(host: string, port: number, word: string): Promise<void>
 }
 
 type Client = (host: string, port: number, amount: number, ...more: number[]) => Promise<object>;
-const clients: Readonly<Record<string, Client>> = { up, down, slow, ping, crowd, hold, load };
+const clients: Readonly<Record<string, Client>> = { up, down, slow, ping, crowd, hold, load, beat };
 
 const [verb = '', host = '', ...numbers] = process.argv.slice(2);
 if (verb === 'serve') serve(Number(host));
@@ -294,4 +337,6 @@ else {
   const client = clients[verb];
   if (client === undefined) throw new Error(`no such verb: ${verb}`);
   console.log(JSON.stringify(await client(host, port, amount, ...more)));
+  // A connection that was given up may still be open.
+  process.exit(0);
 }

@@ -149,7 +149,7 @@ describe('GuardWindow', () => {
     expect(window.judge(3000, 1)).toBeUndefined();
     window.crashed(4000);
     expect(window.judge(4000, 1)?.measure).toBe('crashes');
-    expect(window.judge(16_000, 1)).toBeUndefined();
+    expect(window.judge(11_000, 1)).toBeUndefined();
     for (let at = 20_000; at < 80_000; at += 10_000) window.crashed(at);
     expect(window.judge(80_000, 1)).toBeUndefined();
   });

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
@@ -101,6 +101,28 @@ describe('a file', () => {
     expect(log.dropped).toBe(10);
     expect(failures).toHaveLength(1);
     expect(failures[0]).toContain('ENOSPC');
+  });
+
+  it('that was cut in the middle of a line by a full disk goes on with a new one', async () => {
+    const file = join(directory, 'small/a.log');
+    mkdirSync(join(directory, 'small'));
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8k', 'access-log', join(directory, 'small')]);
+    try {
+      const log = new AccessLog({ target: file, bufferBytes: 1 << 20 });
+      for (let i = 0; i < 30; i++) log.write({ ...sampleRecord, attempts: i });
+      await vi.waitFor(() => expect(log.dropped).toBeGreaterThan(0));
+      const whole = readFileSync(file, 'latin1').split('\n').length - 1;
+      expect(log.dropped, 'lines that are there are not counted as lost').toBe(30 - whole);
+      execFileSync('mount', ['-o', 'remount,size=64k', join(directory, 'small')]);
+      log.write(sampleRecord);
+      await log.close();
+      const lines = linesOf(file);
+      expect(lines).toHaveLength(whole + 2);
+      expect(() => JSON.parse(lines[whole]!)).toThrow();
+      expect(JSON.parse(lines.at(-1)!)).toMatchObject({ log: 'access' });
+    } finally {
+      execFileSync('umount', [join(directory, 'small')]);
+    }
   });
 
   it('that nobody reads fills the buffer, then lines are dropped and counted', async () => {
