@@ -1,6 +1,6 @@
 import { type Endpoint, endpointKey, type Ip, isIpv6 } from '../../model/address.ts';
-import { type Instance, type Service, servicePorts } from '../../model/service.ts';
-import type { Snapshot } from '../../model/snapshot.ts';
+import { type Instance, type Service, type ServiceName, servicePorts } from '../../model/service.ts';
+import { emptySnapshot, type Snapshot } from '../../model/snapshot.ts';
 import type { Family } from '../names.ts';
 import { bitsOf, commonPrefix, networkText } from './address-bits.ts';
 import type { Fragment } from './fragment.ts';
@@ -41,29 +41,61 @@ const ROOT = 'MESH_VIRT';
 const BRIDGES = 'MESH_VIRT_PRE';
 const SOURCE = 'MESH_VIRT_SRC';
 
-/** Entries of services that have not changed are not made again: snapshots share them. */
-const known = new WeakMap<
-  Service,
-  { readonly where: FallbackLocality; readonly entries: readonly FallbackEntry[] }
->();
+/** What a planner knows of one service. */
+interface Known {
+  readonly entries: readonly FallbackEntry[];
+  /** The same as text: what has not changed is not told again. */
+  readonly text: string;
+}
 
 /**
- * The entries of every permissive service with a virtual address and a live instance of the same family, ordered by
- * service name. `left` counts entries that found no room: connections to them are refused when the agent is gone.
+ * The entries of every permissive service with a virtual address and a live instance of the same family. Cost follows
+ * what changed from one snapshot to the next.
  */
-export function fallbackEntries(
-  snapshot: Snapshot,
-  where: FallbackLocality,
-): { readonly entries: readonly FallbackEntry[]; readonly left: number } {
-  const services = [...snapshot.services.values()]
-    .filter(({ mode, virtual }) => mode === 'permissive' && virtual !== undefined && virtual.length > 0)
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
-  const split: Record<Family, FallbackEntry[]> = { ipv4: [], ipv6: [] };
-  for (const service of services)
-    for (const entry of entriesOf(service, where)) split[familyOf(entry.virtual)].push(entry);
-  const kept = [bounded(split.ipv4), bounded(split.ipv6)];
-  const entries = kept.flat();
-  return { entries, left: split.ipv4.length + split.ipv6.length - entries.length };
+export class FallbackPlanner {
+  readonly #where: FallbackLocality;
+  readonly #known = new Map<ServiceName, Known>();
+  #services: Snapshot['services'] = emptySnapshot.services;
+  #entries: readonly FallbackEntry[] = [];
+  #left = 0;
+  #stale = false;
+
+  constructor(where: FallbackLocality) {
+    this.#where = where;
+  }
+
+  /** Entries that found no room: connections to them are refused when the agent is gone. */
+  get left(): number {
+    return this.#left;
+  }
+
+  /** Ordered by service name; the same value as before when nothing that matters has changed. */
+  get entries(): readonly FallbackEntry[] {
+    if (this.#stale) this.#collect();
+    return this.#entries;
+  }
+
+  update(snapshot: Snapshot): void {
+    for (const [name] of snapshot.services.changesSince(this.#services)) {
+      const service = snapshot.services.get(name);
+      const entries = service === undefined ? [] : entriesOf(service, this.#where);
+      const text = JSON.stringify(entries);
+      if (text === (this.#known.get(name)?.text ?? '[]')) continue;
+      if (entries.length === 0) this.#known.delete(name);
+      else this.#known.set(name, { entries, text });
+      this.#stale = true;
+    }
+    this.#services = snapshot.services;
+  }
+
+  #collect(): void {
+    const split: Record<Family, FallbackEntry[]> = { ipv4: [], ipv6: [] };
+    for (const name of [...this.#known.keys()].sort())
+      for (const entry of this.#known.get(name)!.entries) split[familyOf(entry.virtual)].push(entry);
+    this.#entries = [...bounded(split.ipv4), ...bounded(split.ipv6)];
+    this.#left = split.ipv4.length + split.ipv6.length - this.#entries.length;
+    this.#stale = false;
+  }
 }
 
 /** As many entries as there may be rules, with fewer targets each where there are many. */
@@ -80,16 +112,13 @@ function bounded(entries: readonly FallbackEntry[]): readonly FallbackEntry[] {
 const familyOf = (ip: Ip): Family => (isIpv6(ip) ? 'ipv6' : 'ipv4');
 
 function entriesOf(service: Service, where: FallbackLocality): readonly FallbackEntry[] {
-  const before = known.get(service);
-  if (before?.where === where) return before.entries;
-  const entries: FallbackEntry[] = [];
-  for (const virtual of service.virtual ?? []) {
-    const targets = nearest(service, familyOf(virtual), where);
-    if (targets.length === 0) continue;
-    for (const port of servicePorts(service)) entries.push({ virtual, port, targets });
-  }
-  known.set(service, { where, entries });
-  return entries;
+  const { mode, virtual = [] } = service;
+  if (mode !== 'permissive') return [];
+  return virtual.flatMap((ip) => {
+    const targets = nearest(service, familyOf(ip), where);
+    if (targets.length === 0) return [];
+    return servicePorts(service).map((port) => ({ virtual: ip, port, targets }));
+  });
 }
 
 /**

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import {
-  fallbackEntries,
+  FallbackPlanner,
   fallbackRules,
   MAX_FALLBACK_RULES,
   MAX_FALLBACK_TARGETS,
@@ -45,9 +45,15 @@ function service(
 const snapshotOf = (...services: Service[]): Snapshot =>
   applyDelta(emptySnapshot, { base: 0, services, removedServices: [], nodes: [], removedNodes: [] });
 
+function planned(snapshot: Snapshot, where: typeof here = here): FallbackPlanner {
+  const planner = new FallbackPlanner(where);
+  planner.update(snapshot);
+  return planner;
+}
+
 describe('entries', () => {
   const targets = (snapshot: Snapshot, where: typeof here = here) =>
-    fallbackEntries(snapshot, where).entries.map(
+    planned(snapshot, where).entries.map(
       ({ virtual, port, targets }) =>
         `${virtual} ${port} → ${targets.map(({ ip, port }) => `${ip} ${port}`).join(', ')}`,
     );
@@ -93,7 +99,7 @@ describe('entries', () => {
     const snapshot = snapshotOf(service('orders', ['240.0.0.1'], many));
     const chosen = new Set<string>();
     for (const node of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']) {
-      const { entries } = fallbackEntries(snapshot, { ...here, node });
+      const { entries } = planned(snapshot, { ...here, node });
       expect(entries[0]!.targets).toHaveLength(MAX_FALLBACK_TARGETS);
       for (const { ip } of entries[0]!.targets) chosen.add(ip);
     }
@@ -111,16 +117,40 @@ describe('entries', () => {
           ),
         ),
       );
-    const rules = ({ entries }: ReturnType<typeof fallbackEntries>) =>
+    const rules = ({ entries }: FallbackPlanner) =>
       entries.reduce((sum, { targets }) => sum + targets.length, 0);
-    const half = fallbackEntries(of(MAX_FALLBACK_RULES / 2), here);
+    const half = planned(of(MAX_FALLBACK_RULES / 2));
     expect([rules(half), half.left]).toEqual([MAX_FALLBACK_RULES, 0]);
-    const more = fallbackEntries(of(MAX_FALLBACK_RULES / 2 + 1), here);
+    const more = planned(of(MAX_FALLBACK_RULES / 2 + 1));
     expect([more.entries.length, more.left]).toEqual([MAX_FALLBACK_RULES / 2 + 1, 0]);
-    const most = fallbackEntries(of(MAX_FALLBACK_RULES + 3), here);
+    const most = planned(of(MAX_FALLBACK_RULES + 3));
     expect([rules(most), most.left]).toEqual([MAX_FALLBACK_RULES, 3]);
     expect(most.entries[0]!.virtual).toBe('240.1.0.0');
   });
+});
+
+test('another snapshot: what has not changed is the same value, what has is told', () => {
+  const change = (from: Snapshot, ...services: Service[]): Snapshot =>
+    applyDelta(from, { base: from.version, services, removedServices: [], nodes: [], removedNodes: [] });
+  const planner = new FallbackPlanner(here);
+  const first = snapshotOf(service('orders', ['240.0.0.1'], ['10.1.0.1:80', '10.2.0.1:80 dc2']));
+  planner.update(first);
+  const { entries } = planner;
+  // The other zone has one instance more; nobody goes there.
+  const second = change(
+    first,
+    service('orders', ['240.0.0.1'], ['10.1.0.1:80', '10.2.0.1:80 dc2', '10.2.0.2:80 dc2']),
+  );
+  planner.update(second);
+  expect(planner.entries).toBe(entries);
+  const third = change(second, service('orders', ['240.0.0.1'], ['10.1.0.2:80']));
+  planner.update(third);
+  expect(planner.entries.map(({ targets }) => targets[0]!.ip)).toEqual(['10.1.0.2']);
+  const removedServices = ['orders' as ServiceName];
+  planner.update(
+    applyDelta(third, { base: third.version, services: [], removedServices, nodes: [], removedNodes: [] }),
+  );
+  expect(planner.entries).toEqual([]);
 });
 
 describe('rules', () => {
