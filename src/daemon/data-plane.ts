@@ -7,6 +7,8 @@ import type { TcpChannel } from '../io/socket.ts';
 import { type ClientAddress, type Endpoint, parseEndpoint } from '../model/address.ts';
 import type { NodeName, ServiceName } from '../model/service.ts';
 import { emptySnapshot, type Snapshot } from '../model/snapshot.ts';
+import { NameIndex } from '../naming/name-index.ts';
+import { NameResponder } from '../naming/responder.ts';
 import { CallerDesk } from '../proxy/caller-desk.ts';
 import { Connections } from '../proxy/connections.ts';
 import { Inbound } from '../proxy/inbound.ts';
@@ -52,6 +54,7 @@ export class NodeDataPlane implements DataPlane {
   readonly #tunnels: Tunnels;
   readonly #callers: CallerSource;
   readonly #captures: TcpListener[] = [];
+  readonly #names: NameResponder;
   readonly #heartbeat: Heartbeat;
   readonly #sweep: NodeJS.Timeout;
   #settings: WorkerSettings;
@@ -168,6 +171,15 @@ export class NodeDataPlane implements DataPlane {
       runtimeDirectory: config.daemon.runtimeDirectory,
       onFailure: (reason) => log.warn({ reason }, 'sign of life'),
     });
+    const index = new NameIndex();
+    this.#names = new NameResponder({
+      names: () => {
+        const { domain, ttl } = this.#settings.config.names;
+        return { domain, ttlMs: ttl, snapshot: this.#snapshot, index };
+      },
+      answered: (transport, code) => this.#metrics.nameAnswered(transport, code),
+      failed: (error) => log.warn({ error }, 'names: a socket failed'),
+    });
     this.#useCredentials();
     this.#sweep = setInterval(() => this.#connections.sweep(), config.limits.halfClosedIdle);
   }
@@ -200,6 +212,7 @@ export class NodeDataPlane implements DataPlane {
     }
     // Looks around now, so that the first callers find their names known.
     if (this.#captures.length > 0) this.#callers.current(this.#settings.config.caller);
+    this.#names.serve(this.#options.listeners);
     this.#tunnels.serve();
     this.#heartbeat.start();
   }
@@ -232,6 +245,7 @@ export class NodeDataPlane implements DataPlane {
   async drain(timeoutMs: number, letGo: boolean): Promise<number> {
     clearInterval(this.#sweep);
     this.#heartbeat.stop();
+    this.#names.close();
     this.#tunnels.drain();
     if (letGo) {
       for (const capture of this.#captures) capture.takeWaiting(LISTEN_BACKLOG);

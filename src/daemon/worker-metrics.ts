@@ -2,6 +2,8 @@ import type { HealthTransition } from '../balance/health.ts';
 import type { ConnectionPath } from '../model/connection.ts';
 import type { ErrorCode } from '../model/errors.ts';
 import type { ServiceName } from '../model/service.ts';
+import type { Transport } from '../naming/answer.ts';
+import { responseName } from '../naming/message.ts';
 import type { PickToken } from '../proxy/outbound.ts';
 import { ConnectionMetrics } from '../telemetry/connection-metrics.ts';
 import {
@@ -40,6 +42,11 @@ export class WorkerMetrics {
   constructor(name: string) {
     this.#process = new ProcessMetrics(this.#counters, name);
     this.#delay = this.#counters.histogram(metrics.eventLoopDelay, name);
+  }
+
+  /** A question for a name was answered. */
+  nameAnswered(transport: Transport, code: number): void {
+    this.#counters.counter(metrics.nameAnswers, transport, responseName(code)).add();
   }
 
   /** A tunnel was dialled. */

@@ -16,6 +16,11 @@ export const responseCodes = {
   badVersion: 16,
 } as const;
 
+/** Name of the code in the header of an answer, as dig writes it. */
+export function responseName(code: number): string {
+  return ['NOERROR', 'FORMERR', 'SERVFAIL', 'NXDOMAIN', 'NOTIMP', 'REFUSED'][code] ?? 'OTHER';
+}
+
 const HEADER_BYTES = 12;
 /** Longest name on the wire, and longest label (RFC 1035, 2.3.4). */
 const MAX_NAME_BYTES = 255;

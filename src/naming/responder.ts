@@ -16,14 +16,14 @@ const MAX_WAITING_BYTES = 128 * 1024;
 const MAX_UDP_WAITING_BYTES = 256 * 1024;
 const BACKLOG = 128;
 
-/** A bound socket that is shared with other processes: whoever wakes first reads. */
-export interface NameSocket {
-  readonly kind: 'dns-udp' | 'dns-tcp';
+/** A bound socket that is shared with other processes: whoever wakes first reads. Those of other kinds are left alone. */
+interface NameSocket {
+  readonly kind: string;
   readonly ip: Ip;
   readonly fd: number;
 }
 
-export interface NameResponderOptions {
+interface NameResponderOptions {
   /** What is true now. */
   names(): NameSpace;
   /** An answer was given, with this response code. */
@@ -49,10 +49,11 @@ export class NameResponder {
 
   /** Takes the descriptors over; `close` closes them (in this process). */
   serve(sockets: readonly NameSocket[]): void {
+    if (this.serving) return;
     for (const { kind, ip, fd } of sockets) {
       try {
         if (kind === 'dns-udp') this.#serveDatagrams(ip, fd);
-        else this.#serveStream(fd);
+        else if (kind === 'dns-tcp') this.#serveStream(fd);
       } catch (error) {
         this.#options.failed(error instanceof Error ? error : new Error(String(error)));
       }

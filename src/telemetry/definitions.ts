@@ -52,6 +52,10 @@ export const metrics = {
     ['direction', 'service', 'path', 'reason'],
   ),
   connectionsActive: gauge('connections_active', 'Connections that are open now.', ['direction']),
+  nameAnswers: counter('name_answers', 'Answers of the DNS responder, by transport and response code.', [
+    'transport',
+    'code',
+  ]),
   connectionsOverLimit: counter(
     'connections_over_limit',
     'Intercepted connections reset because limits.connections was reached.',
