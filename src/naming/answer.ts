@@ -70,7 +70,7 @@ export function answer(message: Uint8Array, transport: Transport, names: NameSpa
       writeAddresses(write, 'answer', 'question', service, ttl, query.type);
       if (wants(recordTypes.srv)) {
         writePorts(write, [...service.name.split('.'), ...domain], servicePorts(service), ttl);
-        if (query.type === recordTypes.srv)
+        if (found && query.type === recordTypes.srv)
           writeAddresses(write, 'additional', 'question', service, ttl, recordTypes.any);
       }
       break;
