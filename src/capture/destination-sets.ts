@@ -1,14 +1,7 @@
-import type { EndpointKey } from '../model/address.ts';
-import { type Family, families, setNames } from './names.ts';
+import type { Destinations, SetPlan } from './capture-plan.ts';
+import { type Family, families, type SetRole, setNames, setRoles } from './names.ts';
 import type { Netfilter } from './netfilter.ts';
-import {
-  type Destinations,
-  difference,
-  maxelemFor,
-  renderChanges,
-  renderSet,
-  splitFamilies,
-} from './sets.ts';
+import { checkSize, difference, maxelemFor, renderChanges, renderSet } from './sets.ts';
 import type { Finding } from './verify.ts';
 
 /** What we put into a set, as long as nothing casts doubt on it. */
@@ -20,10 +13,10 @@ interface KnownSet {
 /** Changes below this share of a set go in one by one; more of them cost as much as filling a second set. */
 const SWAP_SHARE = 0.5;
 
-/** The sets of redirected destinations in the kernel, and what they are believed to hold. */
+/** The sets of destinations in the kernel, and what they are believed to hold. */
 export class DestinationSets {
   readonly #netfilter: Netfilter;
-  readonly #known = new Map<Family, KnownSet>();
+  readonly #known = new Map<string, KnownSet>();
 
   constructor(netfilter: Netfilter) {
     this.#netfilter = netfilter;
@@ -35,87 +28,114 @@ export class DestinationSets {
   }
 
   /** Takes it that another process has put these in, so that `compare` has something to compare with. */
-  assume(entries: Iterable<EndpointKey>): void {
-    const split = splitFamilies(entries);
-    for (const family of this.#netfilter.backend.families) {
-      // No room is assumed: the first change fills the set anew.
-      this.#known.set(family, { entries: split[family], maxelem: 0 });
+  assume(plan: SetPlan, roles: readonly SetRole[]): void {
+    for (const role of roles) {
+      for (const family of this.#netfilter.backend.families) {
+        // No room is assumed: the first change fills the set anew.
+        this.#known.set(setNames(role, family).live, { entries: plan[role][family], maxelem: 0 });
+      }
     }
   }
 
-  counts(): Record<Family, number> {
-    return {
-      ipv4: this.#known.get('ipv4')?.entries.size ?? 0,
-      ipv6: this.#known.get('ipv6')?.entries.size ?? 0,
-    };
+  counts(role: SetRole): Record<Family, number> {
+    const count = (family: Family): number => this.#known.get(setNames(role, family).live)?.entries.size ?? 0;
+    return { ipv4: count('ipv4'), ipv6: count('ipv6') };
   }
 
-  /** Makes the sets hold exactly these destinations, by the cheaper of two ways. */
-  async set(entries: Iterable<EndpointKey>): Promise<void> {
-    const split = splitFamilies(entries);
-    for (const family of this.#netfilter.backend.families) {
-      if (!(await this.#change(family, split[family]))) await this.#fill(family, split[family]);
+  /** Makes the sets of these roles hold what is planned, in the order of {@link setRoles}, each by the cheaper of two ways. */
+  async set(plan: SetPlan, roles: readonly SetRole[]): Promise<void> {
+    let existing: ReadonlySet<string> | undefined;
+    for (const role of setRoles) {
+      if (!roles.includes(role)) continue;
+      for (const family of this.#netfilter.backend.families) {
+        const entries = plan[role][family];
+        checkSize(setNames(role, family).live, entries);
+        if (await this.#change(role, family, entries)) continue;
+        existing ??= new Set((await this.#netfilter.readSets()).keys());
+        await this.#fill(role, family, entries, existing);
+      }
     }
   }
 
   /** A few changes, one by one; false when a full set is the better way. */
-  async #change(family: Family, entries: Destinations): Promise<boolean> {
-    const known = this.#known.get(family);
+  async #change(role: SetRole, family: Family, entries: Destinations): Promise<boolean> {
+    const { live } = setNames(role, family);
+    const known = this.#known.get(live);
+    if (known?.entries === entries) return true;
     if (known === undefined || entries.size > known.maxelem) return false;
-    const { added, removed } = difference(known.entries, entries);
-    const changes = added.size + removed.size;
-    if (changes > entries.size * SWAP_SHARE && changes > 1) return false;
-    // Removals come second: a set that is nearly full must have room for both.
-    if (known.entries.size + added.size > known.maxelem) return false;
-    this.#known.delete(family);
+    const changes = difference(known.entries, entries);
+    const count = changes.added.length + changes.removed.length;
+    if (count > entries.size * SWAP_SHARE && count > 1) return false;
+    if (known.entries.size + changes.added.length > known.maxelem) return false;
+    this.#known.delete(live);
     try {
-      await this.#netfilter.restoreSets(renderChanges(family, added, removed), true);
+      await this.#netfilter.restoreSets(renderChanges(role, family, changes), true);
     } catch {
       // Somebody destroyed or replaced the set: the full way says whether that can be mended.
       return false;
     }
-    this.#known.set(family, { entries, maxelem: known.maxelem });
+    this.#known.set(live, { entries, maxelem: known.maxelem });
     return true;
   }
 
-  async #fill(family: Family, entries: Destinations): Promise<void> {
-    this.#known.delete(family);
-    const existing = new Set((await this.#netfilter.readSets()).keys());
-    await this.#netfilter.restoreSets(renderSet(family, entries, existing));
-    this.#known.set(family, { entries, maxelem: maxelemFor(entries.size) });
+  async #fill(
+    role: SetRole,
+    family: Family,
+    entries: Destinations,
+    existing: ReadonlySet<string>,
+  ): Promise<void> {
+    const { live } = setNames(role, family);
+    this.#known.delete(live);
+    await this.#netfilter.restoreSets(renderSet(role, family, entries, existing));
+    this.#known.set(live, { entries, maxelem: maxelemFor(entries.size) });
   }
 
-  /** Destroys the sets; no rule may name them any more. A host without ipset has none. */
-  async destroy(): Promise<void> {
-    this.#known.clear();
+  /** Destroys the sets of all roles but these; no rule may name them any more. A host without ipset has none. */
+  async keepOnly(roles: readonly SetRole[]): Promise<void> {
+    const names = setRoles
+      .filter((role) => !roles.includes(role))
+      .flatMap((role) => families.map((family) => setNames(role, family)));
+    for (const { live } of names) this.#known.delete(live);
     const existing = await this.#netfilter.readSets().catch(() => new Map<string, unknown>());
-    const names = families.flatMap((family) => [setNames[family].live, setNames[family].next]);
-    const lines = names.filter((name) => existing.has(name)).map((name) => `destroy ${name}\n`);
+    const lines = names
+      .flatMap(({ live, next }) => [live, next])
+      .filter((name) => existing.has(name))
+      .map((name) => `destroy ${name}\n`);
     await this.#netfilter.restoreSets(lines.join(''));
   }
 
-  /** What the kernel's sets hold beside what we put there; `members` compares each, not only their number. */
-  async compare(members: boolean): Promise<Finding[]> {
+  /** What the kernel's sets of these roles hold beside what we put there; `members` compares each, not only their number. */
+  async compare(roles: readonly SetRole[], members: boolean): Promise<Finding[]> {
     const findings: Finding[] = [];
     const existing = await this.#netfilter.readSets();
-    for (const family of this.#netfilter.backend.families) {
-      const subject = setNames[family].live;
-      const live = existing.get(subject);
-      const meant = this.#known.get(family)?.entries;
-      if (live === undefined) {
-        findings.push({ kind: 'set-missing', family, subject, detail: 'the set is gone' });
-      } else if (meant !== undefined && live.members !== meant.size) {
-        const detail = `${live.members} members, meant ${meant.size}`;
-        findings.push({ kind: 'set-changed', family, subject, detail });
-      } else if (meant !== undefined && members) {
-        const listed = await this.#netfilter.readMembers(subject);
-        const { added, removed } = difference(meant, listed);
-        if (added.size + removed.size > 0) {
-          const detail = `${added.size} members are not ours, ${removed.size} of ours are missing`;
+    for (const role of roles) {
+      for (const family of this.#netfilter.backend.families) {
+        const subject = setNames(role, family).live;
+        const live = existing.get(subject);
+        const meant = this.#known.get(subject)?.entries;
+        if (live === undefined) {
+          findings.push({ kind: 'set-missing', family, subject, detail: 'the set is gone' });
+        } else if (meant !== undefined && live.members !== meant.size) {
+          const detail = `${live.members} members, meant ${meant.size}`;
           findings.push({ kind: 'set-changed', family, subject, detail });
+        } else if (meant !== undefined && members) {
+          const detail = await this.#otherMembers(subject, meant);
+          if (detail !== undefined) findings.push({ kind: 'set-changed', family, subject, detail });
         }
       }
     }
     return findings;
+  }
+
+  async #otherMembers(name: string, meant: Destinations): Promise<string | undefined> {
+    let strange = 0;
+    let found = 0;
+    for (const key of await this.#netfilter.readMembers(name)) {
+      if (meant.has(key)) found++;
+      else strange++;
+    }
+    const missing = meant.size - found;
+    if (strange + missing === 0) return undefined;
+    return `${strange} members are not ours, ${missing} of ours are missing`;
   }
 }

@@ -1,22 +1,16 @@
 import type { Config } from '../config/schema.ts';
-import type { EndpointKey } from '../model/address.ts';
-import type { AllowList } from './allow-list.ts';
+import type { SetPlan } from './capture-plan.ts';
+import { cgroupExists, withCgroups } from './cgroups.ts';
 import { type CommandRunner, plainRunner } from './command.ts';
-import { DestinationSets } from './destination-sets.ts';
+import { FlushWatch } from './flush-watch.ts';
 import { type InterceptionState, StateMachine } from './interception-state.ts';
+import { Kernel } from './kernel.ts';
 import type { Family } from './names.ts';
 import { type Backend, Netfilter } from './netfilter.ts';
-import { ruleInput } from './rendered.ts';
-import { planRules, type RuleInput, renderRemove, renderRules, renderWithdraw } from './rules.ts';
+import type { PlannedState } from './rules/fragment.ts';
+import { type RuleBase, type RuleInput, ruleBase } from './rules/input.ts';
 import { SerialQueue } from './serial.ts';
-import { compareAbsent, compareTable, compareWithdrawn, type Finding, isRemoval } from './verify.ts';
-
-export { type RenderedFamily, renderAll, ruleInput } from './rendered.ts';
-
-/** So many foreign removals … */
-const FLUSHES_RESPECTED = 3;
-/** … within this time, and we stay out. */
-const FLUSH_WINDOW_MS = 60_000;
+import { type Finding, isRemoval } from './verify.ts';
 
 /** Where the room's log lines go; pino's shape. */
 interface InterceptionLog {
@@ -25,10 +19,10 @@ interface InterceptionLog {
 }
 
 interface InterceptionOptions {
-  readonly config: Config['capture'];
+  readonly config: Pick<Config, 'capture' | 'names'>;
   /** Numeric user id whose traffic is never taken: the daemon's. */
   readonly uid: number;
-  /** Ports the daemon listens on beside `config.port`. */
+  /** Ports the daemon listens on beside `capture.port`. */
   readonly ports: readonly number[];
   readonly log: InterceptionLog;
   readonly runner?: CommandRunner;
@@ -36,10 +30,17 @@ interface InterceptionOptions {
   readonly lockFile?: string;
   /** Milliseconds that only grow; for tests. */
   readonly now?: () => number;
+  /** Whether there is a control group of this path; for tests. */
+  readonly cgroupExists?: (path: string) => boolean;
 }
 
-/** States that an operation aims at. */
-type Intent = Exclude<InterceptionState, 'failed'>;
+/** What the kernel is to hold, beside what the configuration says. Parts that did not change are the same values. */
+export interface Wanted extends Omit<RuleInput, keyof RuleBase> {
+  readonly sets: SetPlan;
+}
+
+/** What was asked for last; a failed operation is tried again by `reassert`. */
+type Intent = PlannedState | 'absent' | 'withdrawn-by-operator';
 
 /** What `reassert` found and did. */
 interface Reassertion {
@@ -48,11 +49,16 @@ interface Reassertion {
 }
 
 /** What `status` tells. */
-interface InterceptionStatus {
+export interface InterceptionStatus {
   readonly state: InterceptionState;
   readonly mode: Config['capture']['mode'];
   readonly backend: Backend | undefined;
+  /** Redirected destinations. */
   readonly destinations: Readonly<Record<Family, number>>;
+  /** Addresses that only the agent may connect to: those of strict services. */
+  readonly strict: Readonly<Record<Family, number>>;
+  /** Addresses that are refused because nobody would answer. */
+  readonly down: Readonly<Record<Family, number>>;
   readonly allowEntries: number;
   /** Times that rules were put back after somebody changed them. */
   readonly reasserted: number;
@@ -61,115 +67,105 @@ interface InterceptionStatus {
 }
 
 /**
- * Interception of this host: puts rules and sets into the kernel, keeps them there, takes them out. Operations run
- * one after the other in the order of their calls; each is bounded in time. Errors are MeshErrors `system`.
+ * Interception of this host: puts rules, sets and routes into the kernel, keeps them there, takes them out. Operations
+ * run one after the other in the order of their calls; each is bounded in time. Errors are MeshErrors `system`.
  */
 export class Interception {
   readonly #options: InterceptionOptions;
   readonly #runner: CommandRunner;
   readonly #machine: StateMachine;
-  readonly #now: () => number;
-  #config: Config['capture'];
-  #input: RuleInput;
-  #netfilter: Netfilter | undefined;
-  #sets: DestinationSets | undefined;
-  #wanted: readonly EndpointKey[] = [];
-  /** Changes that wait for their turn; later ones of the same kind join them. */
-  readonly #waiting = new Map<'sets' | 'rules', Promise<void>>();
-  /** What the last operation was to reach; a failed one is tried again by `reassert`. */
-  #intent: Intent = 'absent';
+  readonly #flushes: FlushWatch;
+  readonly #exists: (path: string) => boolean;
   readonly #queue = new SerialQueue();
-  #flushes: number[] = [];
+  #base: RuleBase;
+  #config: Config['capture'];
+  #kernel: Kernel | undefined;
+  #wanted: Wanted | undefined;
+  #intent: Intent = 'absent';
   #reasserted = 0;
   #lastError: string | undefined;
 
   constructor(options: InterceptionOptions) {
     this.#options = options;
     this.#runner = options.runner ?? plainRunner;
-    this.#now = options.now ?? (() => performance.now());
-    this.#config = options.config;
-    this.#input = ruleInput(options, []);
+    this.#flushes = new FlushWatch(options.now);
+    this.#exists = options.cgroupExists ?? cgroupExists;
+    this.#config = options.config.capture;
+    this.#base = ruleBase(options.config, options.uid, options.ports);
     this.#machine = new StateMachine((from, to, why) =>
       options.log.info({ from, to, why }, `interception: ${from} → ${to}`),
     );
   }
 
-  /** Takes a new configuration; the next `apply` acts on it. Rejects as {@link ruleInput} throws, then nothing changes. */
-  configure(config: Config['capture']): Promise<void> {
+  /** Takes a new configuration; the next operation acts on it. Rejects as {@link ruleBase} throws, then nothing changes. */
+  configure(config: Pick<Config, 'capture' | 'names'>): Promise<void> {
     return this.#queue.run(async () => {
-      this.#input = ruleInput({ ...this.#options, config }, this.#input.allowList);
+      this.#base = ruleBase(config, this.#options.uid, this.#options.ports);
       const { backend, ipv6 } = this.#config;
-      this.#config = config;
-      if (backend !== config.backend || ipv6 !== config.ipv6) this.#netfilter = undefined;
+      this.#config = config.capture;
+      if (backend !== config.capture.backend || ipv6 !== config.capture.ipv6) this.#kernel = undefined;
     });
   }
 
   /**
-   * Brings the kernel to the configuration, this allow-list and these destinations, whatever stands there. Ends a
-   * withdrawal, also an operator's. With mode `off`, chains that stand are emptied.
+   * Brings the kernel to the configuration and to this, whatever stands there. Cost follows what changed since the last
+   * time. Ends a withdrawal, also an operator's. In modes that redirect nothing the rest stands.
    */
-  apply(allowList: AllowList, entries: Iterable<EndpointKey>): Promise<void> {
-    this.#input = { ...this.#input, allowList };
-    this.#wanted = [...entries];
-    return this.#queue.run(() => {
-      this.#flushes = [];
-      return this.#reach('applied', 'apply');
-    });
+  apply(wanted: Wanted): Promise<void> {
+    return this.#queue.run(() => this.#reach('applied', 'apply', wanted));
   }
 
-  /** Changes the redirected destinations: a few entries one by one, many by swap. Calls that wait are merged. */
-  setDestinations(entries: Iterable<EndpointKey>): Promise<void> {
-    this.#wanted = [...entries];
-    return this.#merged('sets', async () => {
-      if (this.#machine.state !== 'applied' || this.#config.mode !== 'services') return;
-      await this.#guard(() => this.#sets!.set(this.#wanted));
-    });
+  /** The fail-open flip: new connections go direct, live redirected ones go on, the rest stands. Safe to repeat. */
+  withdraw(wanted?: Wanted): Promise<void> {
+    return this.#queue.run(() => this.#reach('withdrawn', 'withdraw', wanted));
   }
 
-  /** Changes the allow-list, in one commit for each family; not a jump is touched. Calls that wait are merged. */
-  setAllowList(allowList: AllowList): Promise<void> {
-    this.#input = { ...this.#input, allowList };
-    return this.#merged('rules', async () => {
-      if (this.#machine.state !== 'applied') return;
-      await this.#guard(() => this.#restoreRules());
-    });
+  /** As `withdraw`, and what only makes sense while an agent runs goes, too: the last word of one that ends. */
+  leave(): Promise<void> {
+    return this.#queue.run(() => this.#reach('unattended', 'leave'));
+  }
+
+  /**
+   * Takes every rule, chain, set and route of ours out. Live redirected connections are reset unless another NAT rule
+   * stands: `withdraw` or `leave` first, and this when they have ended.
+   */
+  remove(): Promise<void> {
+    return this.#queue.run(() => this.#reach('absent', 'remove'));
   }
 
   /**
    * Compares the kernel, every member of the sets included, with what `apply` of this would leave, and changes
    * nothing. For `mesh-node rules verify`, which runs beside the daemon that has applied it.
    */
-  compare(allowList: AllowList, entries: Iterable<EndpointKey>): Promise<Finding[]> {
-    const input = { ...this.#input, allowList };
-    const wanted = [...entries];
+  compare(wanted: Wanted): Promise<Finding[]> {
     return this.#queue.run(async () => {
-      const netfilter = await this.#open();
-      const sets = new DestinationSets(netfilter);
-      sets.assume(wanted);
-      return this.#differences(this.#config.mode === 'off' ? 'withdrawn' : 'applied', input, sets, true);
+      const input = withCgroups({ ...this.#base, ...wanted }, this.#exists);
+      return (await this.#open()).compareWith(input, wanted.sets);
     });
   }
 
   /** Compares the kernel with what was meant; `members` compares every member of the sets, not only their number. */
   verify(options: { readonly members?: boolean } = {}): Promise<Finding[]> {
-    return this.#queue.run(() => this.#verify(options.members ?? false));
+    return this.#queue.run(async () => (await this.#open()).compare(options.members ?? false));
   }
 
   /**
    * Puts back what somebody changed. When rules were taken away three times within a minute, somebody means it: then
-   * the rest is withdrawn as well, and only `apply` comes back. After a failed operation it tries that one again. In
-   * the states `absent` and `withdrawn` it does nothing.
+   * what redirects is withdrawn as well, nothing is put back any more, and only `apply` comes back. After a failed
+   * operation it tries that one again.
    */
   reassert(): Promise<Reassertion> {
     return this.#queue.run(async () => {
-      if (this.#machine.state === 'failed') {
+      const { state } = this.#machine;
+      if (state === 'failed') {
         await this.#reach(this.#intent, 'tried again');
         return { findings: [], action: 'restored' };
       }
-      if (this.#machine.state !== 'applied') return { findings: [], action: 'none' };
-      const findings = await this.#verify(false);
+      if (state === 'absent' || state === 'withdrawn-by-operator') return { findings: [], action: 'none' };
+      const kernel = await this.#open();
+      const findings = await kernel.compare(false);
       if (findings.length === 0) return { findings, action: 'none' };
-      if (findings.some(isRemoval) && this.#isRespectedFlush()) {
+      if (findings.some(isRemoval) && this.#flushes.isOneTooMany()) {
         await this.#reach('withdrawn-by-operator', 'rules were taken away three times within a minute');
         this.#options.log.warn(
           { findings },
@@ -178,132 +174,62 @@ export class Interception {
         return { findings, action: 'stayed-out' };
       }
       this.#options.log.warn({ findings }, 'interception: rules were changed by somebody else; putting back');
-      this.#sets?.distrust();
-      await this.#reach('applied', 'reassert');
+      kernel.distrust();
+      await this.#reach(this.#intent, 'reassert');
       this.#reasserted++;
       return { findings, action: 'restored' };
     });
   }
 
-  /** The fail-open flip: new connections go direct, live redirected ones go on. Safe to repeat. */
-  withdraw(): Promise<void> {
-    return this.#queue.run(() => this.#reach('withdrawn', 'withdraw'));
-  }
-
-  /**
-   * Takes every rule, chain and set of ours out. Live redirected connections are reset unless another NAT rule
-   * stands: `withdraw` first, and this when they have drained.
-   */
-  remove(): Promise<void> {
-    return this.#queue.run(() => this.#reach('absent', 'remove'));
-  }
-
   status(): InterceptionStatus {
+    const none = { ipv4: 0, ipv6: 0 };
     return {
       state: this.#machine.state,
       mode: this.#config.mode,
-      backend: this.#netfilter?.backend,
-      destinations: this.#sets?.counts() ?? { ipv4: 0, ipv6: 0 },
-      allowEntries: this.#input.allowList.length,
+      backend: this.#kernel?.backend,
+      destinations: this.#kernel?.counts('redirect') ?? none,
+      strict: this.#kernel?.counts('strict') ?? none,
+      down: this.#kernel?.counts('down') ?? none,
+      allowEntries: this.#wanted?.exempt.length ?? 0,
       reasserted: this.#reasserted,
       lastError: this.#lastError,
     };
   }
 
-  /** Runs a change that always takes the newest value: while one waits for its turn, later calls join it. */
-  #merged(what: 'sets' | 'rules', change: () => Promise<void>): Promise<void> {
-    const waiting = this.#waiting.get(what);
-    if (waiting !== undefined) return waiting;
-    const turn = this.#queue.run(() => {
-      this.#waiting.delete(what);
-      return change();
-    });
-    this.#waiting.set(what, turn);
-    // When the queue is full, the change never runs: the next call must not join it.
-    turn.catch(() => {
-      if (this.#waiting.get(what) === turn) this.#waiting.delete(what);
-    });
-    return turn;
+  async #open(): Promise<Kernel> {
+    if (this.#kernel === undefined) {
+      const { log, lockFile } = this.#options;
+      const netfilter = await Netfilter.open(this.#config, this.#runner, lockFile);
+      this.#kernel = new Kernel(netfilter);
+      log.info({ backend: netfilter.backend }, 'interception: backend');
+    }
+    return this.#kernel;
   }
 
-  /** Runs a change; a failure is kept for `status` and leaves the state `failed`. */
-  async #guard(change: () => Promise<void>): Promise<void> {
+  /** Brings the kernel to what an intent means, and enters its state; a failure is kept for `status` and for `reassert`. */
+  async #reach(intent: Intent, why: string, wanted = this.#wanted): Promise<void> {
+    this.#intent = intent;
+    this.#wanted = wanted;
     try {
-      await change();
+      const kernel = await this.#open();
+      if (intent === 'absent') await kernel.remove();
+      else if (intent === 'withdrawn-by-operator') await kernel.stayOut();
+      else if (wanted !== undefined) {
+        const { sets, ...said } = wanted;
+        await kernel.hold(intent, { ...this.#base, ...said }, sets, this.#exists);
+      }
       this.#lastError = undefined;
     } catch (error) {
       this.#lastError = error instanceof Error ? error.message : String(error);
-      this.#sets?.distrust();
+      this.#kernel?.distrust();
       this.#machine.transition('failed', this.#lastError);
       throw error;
     }
+    this.#machine.transition(this.#stateOf(intent), why);
   }
 
-  async #open(): Promise<Netfilter> {
-    if (this.#netfilter === undefined) {
-      this.#netfilter = await Netfilter.open(this.#config, this.#runner, this.#options.lockFile);
-      this.#sets = new DestinationSets(this.#netfilter);
-      this.#options.log.info({ backend: this.#netfilter.backend }, 'interception: backend');
-    }
-    return this.#netfilter;
-  }
-
-  async #restoreRules(): Promise<void> {
-    const netfilter = await this.#open();
-    await netfilter.change((live, family) =>
-      netfilter.backend.families.includes(family)
-        ? renderRules(planRules(this.#input, family), live)
-        : renderWithdraw(live),
-    );
-  }
-
-  /** Counts one more removal of our rules; true when it is one too many. */
-  #isRespectedFlush(): boolean {
-    const now = this.#now();
-    this.#flushes = [...this.#flushes.filter((at) => now - at < FLUSH_WINDOW_MS), now];
-    return this.#flushes.length >= FLUSHES_RESPECTED;
-  }
-
-  /** Brings the kernel to what a state means, and enters it. */
-  #reach(intent: Intent, why: string): Promise<void> {
-    this.#intent = intent;
-    return this.#guard(async () => {
-      const netfilter = await this.#open();
-      const services = this.#config.mode === 'services';
-      if (intent === 'applied') {
-        if (services) await this.#sets!.set(this.#wanted);
-        await this.#restoreRules();
-        if (!services) await this.#sets!.destroy();
-      } else {
-        await netfilter.change(intent === 'absent' ? renderRemove : renderWithdraw);
-        if (intent === 'absent') await this.#sets!.destroy();
-      }
-      if (intent === 'applied' && this.#config.mode === 'off') this.#intent = 'withdrawn';
-      this.#machine.transition(this.#intent, why);
-    });
-  }
-
-  async #verify(members: boolean): Promise<Finding[]> {
-    await this.#open();
-    return this.#differences(this.#intent, this.#input, this.#sets!, members);
-  }
-
-  async #differences(
-    intent: Intent,
-    input: RuleInput,
-    sets: DestinationSets,
-    members: boolean,
-  ): Promise<Finding[]> {
-    const netfilter = await this.#open();
-    const findings: Finding[] = [];
-    for (const family of netfilter.backend.families) {
-      const live = await netfilter.readTable(family);
-      if (intent === 'applied') findings.push(...compareTable(planRules(input, family), live));
-      else if (intent === 'absent') findings.push(...compareAbsent(family, live));
-      else findings.push(...compareWithdrawn(family, live));
-    }
-    if (intent === 'applied' && this.#config.mode === 'services')
-      findings.push(...(await sets.compare(members)));
-    return findings;
+  #stateOf(intent: Intent): InterceptionState {
+    if (intent === 'unattended') return 'withdrawn';
+    return intent === 'applied' && this.#config.mode === 'off' ? 'withdrawn' : intent;
   }
 }

@@ -1,13 +1,17 @@
 import { OWN_PREFIX } from './names.ts';
+import { type Table, tables } from './rules/fragment.ts';
 
-/** The nat table as it stands in the kernel: rules of every chain in order, as iptables-save prints them, without `-A CHAIN`. */
+/** A table as it stands in the kernel: rules of every chain in order, as iptables-save prints them, without `-A CHAIN`. */
 export type LiveTable = ReadonlyMap<string, readonly string[]>;
+/** The tables of one family. A table that is not loaded is absent. */
+export type LiveTables = ReadonlyMap<Table, LiveTable>;
 
 export const emptyTable: LiveTable = new Map<string, readonly string[]>();
 
-/** Reads the output of `iptables-save -t nat`. Lines that it does not know are other tools' business and skipped. */
-export function parseTable(saved: string): LiveTable {
-  const table = new Map<string, string[]>();
+/** Reads the output of `iptables-save`. Lines that it does not know are other tools' business and skipped. */
+export function parseTables(saved: string): LiveTables {
+  const live = new Map<Table, Map<string, string[]>>();
+  let table = new Map<string, string[]>();
   const rulesOf = (chain: string): string[] => {
     const known = table.get(chain);
     if (known !== undefined) return known;
@@ -16,12 +20,18 @@ export function parseTable(saved: string): LiveTable {
     return fresh;
   };
   for (const line of saved.split('\n')) {
+    if (line.startsWith('*')) {
+      table = new Map();
+      const name = tables.find((known) => line === `*${known}`);
+      if (name !== undefined) live.set(name, table);
+      continue;
+    }
     const declared = /^:(\S+) /.exec(line);
     if (declared !== null) rulesOf(declared[1]!);
     const rule = /^(?:\[\d+:\d+\] )?-A (\S+)(?: (.*))?$/.exec(line);
     if (rule !== null) rulesOf(rule[1]!).push((rule[2] ?? '').trim());
   }
-  return table;
+  return live;
 }
 
 /** The chain that a rule jumps or goes to, if it is one of ours. */

@@ -3,8 +3,9 @@ import type { Config } from '../config/schema.ts';
 import type { EndpointKey } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
 import type { Command, CommandResult, CommandRunner } from './command.ts';
-import { type LiveTable, parseTable } from './live-table.ts';
+import { type LiveTables, parseTables } from './live-table.ts';
 import { type Family, families, OWN_PREFIX } from './names.ts';
+import { tables } from './rules/fragment.ts';
 import { parseMember } from './sets.ts';
 
 /** Seconds that iptables may wait for another program's lock. */
@@ -51,7 +52,7 @@ async function readsOne(path: string): Promise<boolean> {
   return (await readFile(path, 'utf8').catch(() => '')).trim() === '1';
 }
 
-/** Reads and changes the kernel's tables and sets through iptables and ipset, each run bounded in time. */
+/** Reads and changes the kernel's tables, sets and routes through iptables, ipset and ip, each run bounded in time. */
 export class Netfilter {
   readonly backend: Backend;
   readonly #runner: CommandRunner;
@@ -102,9 +103,9 @@ export class Netfilter {
       if (await readsOne(`/proc/sys/net/ipv6/conf/${scope}/disable_ipv6`)) return `disable_ipv6 of ${scope}`;
     }
     if ((await readFile('/proc/net/if_inet6', 'utf8').catch(() => undefined)) === undefined) return 'no IPv6';
-    return this.readTable('ipv6').then(
+    return this.readTables('ipv6').then(
       () => undefined,
-      (error: unknown) => `no IPv6 nat: ${error instanceof Error ? error.message : String(error)}`,
+      (error: unknown) => `no IPv6 tables: ${error instanceof Error ? error.message : String(error)}`,
     );
   }
 
@@ -120,16 +121,20 @@ export class Netfilter {
     return result.stdout;
   }
 
-  /** The nat table of one family. */
-  async readTable(family: Family): Promise<LiveTable> {
-    const saved = await this.#run(
-      { program: this.#program(family, 'save'), args: ['-t', 'nat'] },
-      RUN_TIMEOUT_MS,
-    );
+  /** The tables of one family. */
+  async readTables(family: Family): Promise<LiveTables> {
+    const program = this.#program(family, 'save');
+    const save = (args: readonly string[]): Promise<string> => this.#run({ program, args }, RUN_TIMEOUT_MS);
+    let saved = '';
+    // Only root may ask iptables-legacy-save which tables there are.
+    if (this.backend.kind === 'nft') saved = await save([]);
+    else for (const table of tables) saved += await save(['-t', table]);
     // Printed, with exit code 0, when another tool has put native nft rules into a table of that name.
-    const incompatible = /^# Table .* is incompatible.*$/m.exec(saved);
-    if (incompatible !== null) throw new MeshError('system', 'operator', incompatible[0].slice(2));
-    return parseTable(saved);
+    const incompatible = /^# Table [`'](\w+)['`] is incompatible.*$/gm;
+    for (const [line, table] of saved.matchAll(incompatible)) {
+      if (tables.some((own) => own === table)) throw new MeshError('system', 'operator', line.slice(2));
+    }
+    return parseTables(saved);
   }
 
   /** Feeds `iptables-restore --noflush`: all of it or nothing. An empty text is nothing to do. */
@@ -140,32 +145,48 @@ export class Netfilter {
   }
 
   /**
-   * Changes both families: reads the table, renders, feeds; again when another tool changed the table in between.
-   * The second family is changed also when the first cannot be (half withdrawn is better than not at all); then
-   * it throws the first failure.
+   * Changes both families: reads the tables, renders, feeds; again when another tool changed them in between, with the
+   * number of the attempt and whether it is the last. The second family is changed also when the first cannot be (half
+   * withdrawn is better than not at all); then it throws the first failure.
    */
-  async change(render: (live: LiveTable, family: Family) => string): Promise<void> {
+  async change(render: (live: LiveTables, family: Family, last: boolean) => string): Promise<void> {
     const failures: unknown[] = [];
     for (const family of families) {
-      await this.#changeFamily(family, (live) => render(live, family)).catch((error: unknown) =>
+      await this.#changeFamily(family, (live, last) => render(live, family, last)).catch((error: unknown) =>
         failures.push(error),
       );
     }
     if (failures.length > 0) throw failures[0];
   }
 
-  async #changeFamily(family: Family, render: (live: LiveTable) => string): Promise<void> {
+  async #changeFamily(family: Family, render: (live: LiveTables, last: boolean) => string): Promise<void> {
     for (let attempt = 1; ; attempt++) {
+      const last = attempt === RESTORE_ATTEMPTS;
       try {
-        const live = await this.readTable(family);
-        await this.#restore(family, render(live));
+        const text = render(await this.readTables(family), last);
+        await (last ? this.#restoreEach(family, text) : this.#restore(family, text));
         return;
       } catch (error) {
         // A family that is not used and cannot even be read holds nothing of ours.
         if (!this.backend.families.includes(family)) return;
-        if (attempt === RESTORE_ATTEMPTS) throw error;
+        if (last) throw error;
       }
     }
+  }
+
+  /** Table by table, so that one that cannot be changed does not keep the others from it. */
+  async #restoreEach(family: Family, text: string): Promise<void> {
+    const failures: unknown[] = [];
+    for (const part of text.split(/^(?=\*)/m)) {
+      await this.#restore(family, part).catch((error: unknown) => failures.push(error));
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** Runs `ip -4` or `ip -6` and gives what it prints. */
+  route(family: Family, args: readonly string[]): Promise<string> {
+    const command = { program: 'ip', args: [family === 'ipv4' ? '-4' : '-6', ...args] };
+    return this.#run(command, RUN_TIMEOUT_MS);
   }
 
   /** Feeds `ipset restore`; with `tolerant`, members that are there (or gone) already are no error. */

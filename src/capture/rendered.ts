@@ -1,38 +1,48 @@
 import type { Config } from '../config/schema.ts';
-import type { EndpointKey } from '../model/address.ts';
-import { type AllowList, parseProtected } from './allow-list.ts';
-import { type Family, families } from './names.ts';
-import { planRules, type RuleInput, renderRules } from './rules.ts';
-import { renderSet, splitFamilies } from './sets.ts';
+import type { SetPlan } from './capture-plan.ts';
+import { type Family, families, type SetRole, setRoles } from './names.ts';
+import type { PlannedState, RouteEntry } from './rules/fragment.ts';
+import type { RuleInput } from './rules/input.ts';
+import { planRules } from './rules/plan.ts';
+import { renderRules } from './rules/render.ts';
+import { renderSet } from './sets.ts';
 
 /** What is fed to the programs for one family, on a host without a trace of ours. */
 export interface RenderedFamily {
   readonly family: Family;
-  /** Input of `ipset restore`; empty when no set is needed. */
+  /** Input of `ipset restore`. */
   readonly sets: string;
-  /** Input of `iptables-restore --noflush` or `ip6tables-restore --noflush`; empty in mode `off`. */
+  /** Input of `iptables-restore --noflush` or `ip6tables-restore --noflush`. */
   readonly rules: string;
+  /** Arguments of `ip -4` or `ip -6`. */
+  readonly routes: readonly string[];
 }
 
-/** The rules that follow from a configuration; throws a MeshError `configuration` when `protect` cannot be read. */
-export function ruleInput(
-  options: { readonly config: Config['capture']; readonly uid: number; readonly ports: readonly number[] },
-  allowList: AllowList,
-): RuleInput {
-  const { config, uid, ports } = options;
-  return { capture: config, uid, ports, protected: parseProtected(config.protect), allowList };
+/** Sets that the rules of a state name. */
+export function rolesOf(state: PlannedState, mode: Config['capture']['mode']): readonly SetRole[] {
+  if (state !== 'applied' || (mode !== 'services' && mode !== 'all')) return ['strict', 'hosted'];
+  return mode === 'services' ? setRoles : ['strict', 'hosted', 'down'];
 }
+
+/** The arguments of `ip` that put an entry in. */
+export const routeCommand = ({ family, kind, spec }: RouteEntry): string =>
+  `-${family === 'ipv4' ? 4 : 6} ${kind} add ${spec}`;
 
 /** What `mesh-node rules print` shows and `apply` feeds: byte for byte the same on a host without a trace of ours. */
 export function renderAll(
   input: RuleInput,
-  entries: Iterable<EndpointKey>,
+  sets: SetPlan,
+  state: PlannedState = 'applied',
   which: readonly Family[] = families,
 ): RenderedFamily[] {
-  const split = splitFamilies(entries);
-  return which.map((family) => ({
-    family,
-    sets: input.capture.mode === 'services' ? renderSet(family, split[family]) : '',
-    rules: renderRules(planRules(input, family)),
-  }));
+  const roles = rolesOf(state, input.capture.mode);
+  return which.map((family) => {
+    const plan = planRules(input, family, state);
+    return {
+      family,
+      sets: roles.map((role) => renderSet(role, family, sets[role][family])).join(''),
+      rules: renderRules(plan),
+      routes: plan.routes.map(routeCommand),
+    };
+  });
 }

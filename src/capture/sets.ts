@@ -1,26 +1,18 @@
 import type { EndpointKey } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
-import { type Family, families, setNames } from './names.ts';
+import type { Destinations } from './capture-plan.ts';
+import { type Family, type SetRole, setNames } from './names.ts';
 
 /** Room of a set even when it has few members: the kernel's own default, so small catalogues never need a new set. */
 const MIN_MAXELEM = 65_536;
-/** Most redirected destinations of one family; 30 MB of kernel memory, 23 s to fill on two busy cores. */
+/** Most members of one set; 30 MB of kernel memory, 23 s to fill on two busy cores. */
 const MAX_DESTINATIONS = 1 << 20;
 
-/** What one set is to hold. */
-export type Destinations = ReadonlySet<EndpointKey>;
-
-/** Which set a destination belongs to. */
-export function splitFamilies(entries: Iterable<EndpointKey>): Readonly<Record<Family, Set<EndpointKey>>> {
-  const split = { ipv4: new Set<EndpointKey>(), ipv6: new Set<EndpointKey>() };
-  for (const key of entries) (key.startsWith('[') ? split.ipv6 : split.ipv4).add(key);
-  for (const family of families) {
-    if (split[family].size > MAX_DESTINATIONS) {
-      const message = `${split[family].size} ${family} destinations; the bound is ${MAX_DESTINATIONS}`;
-      throw new MeshError('overload', 'registry', message);
-    }
-  }
-  return split;
+/** Throws a MeshError `overload` when these are more than a set may hold. */
+export function checkSize(name: string, entries: Destinations): void {
+  if (entries.size <= MAX_DESTINATIONS) return;
+  const message = `${entries.size} destinations for ${name}; the bound is ${MAX_DESTINATIONS}`;
+  throw new MeshError('overload', 'registry', message);
 }
 
 /** Room for this many members: the next power of two, at least 65,536. An ipset refuses what goes past it. */
@@ -57,38 +49,41 @@ function create(name: string, family: Family, members: number): string {
  * which is what `mesh-node rules print` shows).
  */
 export function renderSet(
+  role: SetRole,
   family: Family,
   entries: Destinations,
   existing: ReadonlySet<string> = new Set(),
 ): string {
-  const { live, next } = setNames[family];
+  const { live, next } = setNames(role, family);
   const lines: string[] = [];
   if (existing.has(next)) lines.push(`destroy ${next}`);
   const swap = existing.has(live);
   const target = swap ? next : live;
   lines.push(create(target, family, entries.size));
-  for (const key of [...entries].sort()) lines.push(`add ${target} ${member(key)}`);
+  for (const key of Array.from(entries, ([key]) => key).sort()) lines.push(`add ${target} ${member(key)}`);
   if (swap) lines.push(`swap ${next} ${live}`, `destroy ${next}`);
   return `${lines.join('\n')}\n`;
 }
 
-/** The input of `ipset -exist restore` for a few changes. */
-export function renderChanges(family: Family, added: Destinations, removed: Destinations): string {
-  const { live } = setNames[family];
+/** What has to be added to and removed from a set. */
+interface Changes {
+  readonly added: readonly EndpointKey[];
+  readonly removed: readonly EndpointKey[];
+}
+
+/** The input of `ipset -exist restore` for a few changes. Removals come second: a nearly full set must have room for both. */
+export function renderChanges(role: SetRole, family: Family, { added, removed }: Changes): string {
+  const { live } = setNames(role, family);
   const lines: string[] = [];
   for (const key of added) lines.push(`add ${live} ${member(key)}`);
   for (const key of removed) lines.push(`del ${live} ${member(key)}`);
   return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
 }
 
-/** What has to be added to and removed from a set. */
-export function difference(
-  from: Destinations,
-  to: Destinations,
-): { readonly added: Destinations; readonly removed: Destinations } {
-  const added = new Set<EndpointKey>();
-  const removed = new Set<EndpointKey>();
-  for (const key of to) if (!from.has(key)) added.add(key);
-  for (const key of from) if (!to.has(key)) removed.add(key);
+/** From one content to another. Cost follows what the two do not share. */
+export function difference(from: Destinations, to: Destinations): Changes {
+  const added: EndpointKey[] = [];
+  const removed: EndpointKey[] = [];
+  for (const [key, there] of to.changesSince(from)) (there ? added : removed).push(key);
   return { added, removed };
 }

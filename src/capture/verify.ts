@@ -1,6 +1,14 @@
-import { type LiveTable, normalRule, ownChains, ownJumps } from './live-table.ts';
-import { type ChainName, chains, type Family } from './names.ts';
-import type { FamilyPlan } from './rules.ts';
+import {
+  emptyTable,
+  type LiveTable,
+  type LiveTables,
+  normalRule,
+  ownChains,
+  ownJumps,
+} from './live-table.ts';
+import type { Family } from './names.ts';
+import type { Table } from './rules/fragment.ts';
+import type { FamilyPlan, TablePlan } from './rules/plan.ts';
 
 /** Every way in which the kernel can differ from what was meant. */
 type FindingKind =
@@ -11,13 +19,14 @@ type FindingKind =
   | 'jump-duplicated' // there more than once
   | 'set-missing'
   | 'set-changed' // members are missing, or there that we did not put
+  | 'route-missing'
   | 'leftover'; // of ours, but not meant to be there
 
 /** One difference. */
 export interface Finding {
   readonly kind: FindingKind;
   readonly family: Family;
-  /** The chain or set. */
+  /** The chain (of a built-in one: with its table), set, or kind of routing entry. */
   readonly subject: string;
   /** One sentence for people. */
   readonly detail: string;
@@ -30,9 +39,14 @@ export function isRemoval(finding: Finding): boolean {
   );
 }
 
-/** What stands in the nat table beside the plan. */
-export function compareTable(plan: FamilyPlan, live: LiveTable): Finding[] {
-  const { family } = plan;
+/** What stands in the tables of a family beside the plan. Tables that the plan does not name are left alone. */
+export function compareTables(plan: FamilyPlan, live: LiveTables): Finding[] {
+  return [...plan.tables].flatMap(([table, meant]) =>
+    compareTable(plan.family, table, meant, live.get(table) ?? emptyTable),
+  );
+}
+
+function compareTable(family: Family, table: Table, plan: TablePlan, live: LiveTable): Finding[] {
   const findings: Finding[] = [];
   const found = (kind: FindingKind, subject: string, detail: string): void => {
     findings.push({ kind, family, subject, detail });
@@ -49,39 +63,33 @@ export function compareTable(plan: FamilyPlan, live: LiveTable): Finding[] {
     }
   }
   for (const chain of ownChains(live)) {
-    if (!plan.chains.has(chain as ChainName)) found('leftover', chain, 'the chain is not meant');
+    if (!plan.chains.has(chain)) found('leftover', chain, `the chain of ${table} is not meant`);
   }
   const jumps = ownJumps(live);
-  for (const [builtin, chain] of plan.jumps) {
-    const meant = normalRule(`-j ${chain}`);
-    const here = jumps.filter((jump) => jump.chain === builtin && normalRule(jump.rule) === meant);
-    if (here.length === 0) found('jump-missing', builtin, `no jump to ${chain}`);
-    if (here.length > 1) found('jump-duplicated', builtin, `${here.length} jumps to ${chain}`);
-    if (here.length > 0 && normalRule(live.get(builtin)![0]!) !== meant) {
-      found('jump-misplaced', builtin, `before the jump to ${chain} stands "${live.get(builtin)![0]}"`);
+  for (const [builtin, chains] of plan.jumps) {
+    const subject = `${table} ${builtin}`;
+    for (const [at, chain] of chains.entries()) {
+      const meant = normalRule(`-j ${chain}`);
+      const here = jumps.filter((jump) => jump.chain === builtin && normalRule(jump.rule) === meant);
+      if (here.length === 0) found('jump-missing', subject, `no jump to ${chain}`);
+      if (here.length > 1) found('jump-duplicated', subject, `${here.length} jumps to ${chain}`);
+      const stands = live.get(builtin)?.[at];
+      if (here.length > 0 && normalRule(stands ?? '') !== meant) {
+        found(
+          'jump-misplaced',
+          subject,
+          `where the jump to ${chain} is meant stands "${stands ?? 'nothing'}"`,
+        );
+      }
     }
   }
   for (const { chain, rule } of jumps) {
-    const target = plan.jumps.get(chain);
-    if (target === undefined || normalRule(rule) !== normalRule(`-j ${target}`)) {
-      found('leftover', chain, `the rule "${rule}" is not meant`);
+    const targets = plan.jumps.get(chain) ?? [];
+    if (!targets.some((target) => normalRule(rule) === normalRule(`-j ${target}`))) {
+      found('leftover', `${table} ${chain}`, `the rule "${rule}" is not meant`);
     }
   }
   return findings;
-}
-
-/** What a table holds of ours when it should hold nothing. */
-export function compareAbsent(family: Family, live: LiveTable): Finding[] {
-  const detail = 'nothing is applied, but this is there';
-  const ours = [...ownChains(live), ...ownJumps(live).map((jump) => jump.chain)];
-  return ours.map((subject) => ({ kind: 'leftover', family, subject, detail }));
-}
-
-/** What a withdrawn table still holds that catches connections: it must be nothing. */
-export function compareWithdrawn(family: Family, live: LiveTable): Finding[] {
-  return ownChains(live)
-    .filter((chain) => chain !== chains.keep && live.get(chain)!.length > 0)
-    .map((subject) => ({ kind: 'leftover', family, subject, detail: 'withdrawn, but the chain has rules' }));
 }
 
 function firstDifference(a: readonly string[], b: readonly string[]): number {

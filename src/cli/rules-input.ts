@@ -1,9 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { type AllowList, describeProblem, isDestination, parseAllowList } from '../capture/allow-list.ts';
-import { redirectEntries } from '../capture/capture-plan.ts';
+import { SetPlanner } from '../capture/capture-plan.ts';
+import type { Wanted } from '../capture/interception.ts';
+import { FallbackPlanner } from '../capture/rules/fallback.ts';
 import type { Config } from '../config/schema.ts';
 import { findUser } from '../daemon/user.ts';
-import type { EndpointKey } from '../model/address.ts';
+import type { Snapshot } from '../model/snapshot.ts';
 import { createLog } from '../telemetry/log.ts';
 import { type CliContext, CliError, exitCodes } from './context.ts';
 
@@ -14,8 +16,7 @@ const REGISTRY_MS = 5_000;
 export interface RulesInput {
   readonly uid: number;
   readonly ports: readonly number[];
-  readonly allowList: AllowList;
-  readonly entries: readonly EndpointKey[];
+  readonly wanted: Wanted;
 }
 
 /** Reads allow-list and registries. `uid` in place of that of `daemon.user`, which may not exist on this machine. */
@@ -29,9 +30,21 @@ export async function readRulesInput(
   return {
     uid: uid ?? findUser(config.daemon.user).uid,
     ports: ownPorts(config),
-    allowList: readAllowList(config.capture.allowList),
-    entries: config.capture.mode === 'services' ? await readEntries(config, context) : [],
+    wanted: await readWanted(config, readAllowList(config.capture.allowList), context),
   };
+}
+
+async function readWanted(config: Config, exempt: AllowList, context: CliContext): Promise<Wanted> {
+  const { nodeName } = await import('../daemon/host.ts');
+  const node = nodeName(config);
+  const snapshot = await readSnapshot(config, context);
+  const planner = new SetPlanner({ node, services: config.capture.only.services });
+  const sets = planner.update(snapshot);
+  const otherZones = config.zones.map(({ name }) => name);
+  const fallback = new FallbackPlanner({ node, zone: config.node.zone, otherZones });
+  fallback.update(snapshot);
+  const { transparent } = planner;
+  return { exempt, only: undefined, fallback: fallback.entries, transparent, sets };
 }
 
 function readAllowList(file: string): AllowList {
@@ -45,7 +58,7 @@ function readAllowList(file: string): AllowList {
 }
 
 /** Asks every registry once, with what the cache remembers for those that do not answer, as the daemon does. */
-async function readEntries(config: Config, context: CliContext): Promise<readonly EndpointKey[]> {
+async function readSnapshot(config: Config, context: CliContext): Promise<Snapshot> {
   const log = createLog({ level: 'error', process: 'cli', to: { write: (line) => context.stderr(line) } });
   const { Knowledge } = await import('../daemon/knowledge.ts');
   const knowledge = new Knowledge(config, log, { answered: () => {}, decorate: (service) => service });
@@ -67,7 +80,6 @@ async function readEntries(config: Config, context: CliContext): Promise<readonl
     const rest = cached ? 'what the cache remembers of it is used' : 'its services are left out';
     context.stderr(`mesh-node: registry ${name} did not answer; ${rest}\n`);
   }
-  const entries = redirectEntries(Array.from(catalogue.snapshot.destinations, ([key]) => key));
   await catalogue.stop();
-  return entries;
+  return catalogue.snapshot;
 }

@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
-import { Interception, type RenderedFamily, renderAll, ruleInput } from '../capture/interception.ts';
+import { Interception } from '../capture/interception.ts';
+import { type RenderedFamily, renderAll } from '../capture/rendered.ts';
+import { ruleBase } from '../capture/rules/input.ts';
 import type { Config } from '../config/schema.ts';
 import { type CliContext, CliError, configOf, exitCodes, print } from './context.ts';
 import { type RulesInput, readRulesInput } from './rules-input.ts';
@@ -13,7 +15,7 @@ interface RulesOptions {
 export function addRulesCommands(program: Command, context: CliContext): void {
   const rules = program
     .command('rules')
-    .description('interception rules of iptables and ipset: print, apply, verify, remove')
+    .description('interception rules of iptables, ipset and ip: print, apply, verify, remove')
     .addHelpText(
       'after',
       `
@@ -34,17 +36,15 @@ Examples:
     const config = configOf(command, context);
     return [config, await readRulesInput(config, context, options.uid)];
   };
-  const interception = (
-    { capture }: Config,
-    { uid, ports }: Pick<RulesInput, 'uid' | 'ports'>,
-  ): Interception => new Interception({ config: capture, uid, ports, log: quietLog });
+  const interception = (config: Config, { uid, ports }: Pick<RulesInput, 'uid' | 'ports'>): Interception =>
+    new Interception({ config, uid, ports, log: quietLog });
 
   sub(
     'print',
-    'print what apply feeds to iptables-restore and ipset, without root and without applying it',
+    'print what apply feeds to iptables-restore, ipset and ip, without root and without applying it',
   ).action(async (options: RulesOptions, command: Command) => {
-    const [config, { uid, ports, allowList, entries }] = await input(options, command);
-    const rendered = renderAll(ruleInput({ config: config.capture, uid, ports }, allowList), entries);
+    const [config, { uid, ports, wanted: said }] = await input(options, command);
+    const rendered = renderAll({ ...ruleBase(config, uid, ports), ...said }, said.sets);
     const wanted = rendered.filter(({ family }) => family === 'ipv4' || config.capture.ipv6 !== 'off');
     print(command, context, wanted, () => wanted.map(renderedText).join(''));
   });
@@ -54,11 +54,11 @@ Examples:
       requireRoot();
       const [config, read] = await input(options, command);
       const applied = interception(config, read);
-      await applied.apply(read.allowList, read.entries);
+      await applied.apply(read.wanted);
       const status = applied.status();
       print(command, context, status, () => {
-        const { ipv4, ipv6 } = status.destinations;
-        return `${status.state}: mode ${status.mode}, destinations ${ipv4} IPv4 and ${ipv6} IPv6, allow-list ${status.allowEntries}`;
+        const { destinations, strict } = status;
+        return `${status.state}: mode ${status.mode}, destinations ${destinations.ipv4} IPv4 and ${destinations.ipv6} IPv6, strict ${strict.ipv4} and ${strict.ipv6}, allow-list ${status.allowEntries}`;
       });
     },
   );
@@ -82,7 +82,7 @@ Examples:
     },
   );
 
-  sub('remove', 'take out every rule, chain and set of mesh-node and nothing else (root)').action(
+  sub('remove', 'take out every rule, chain, set and route of mesh-node and nothing else (root)').action(
     async (_options: RulesOptions, command: Command) => {
       requireRoot();
       const config = configOf(command, context);
@@ -97,18 +97,19 @@ Examples:
 /** What stands in the kernel otherwise than meant. */
 export function differences(config: Config, read: RulesInput): ReturnType<Interception['verify']> {
   const { uid, ports } = read;
-  const expected = new Interception({ config: config.capture, uid, ports, log: quietLog });
-  return expected.compare(read.allowList, read.entries);
+  const expected = new Interception({ config, uid, ports, log: quietLog });
+  return expected.compare(read.wanted);
 }
 
 const quietLog = { info: () => undefined, warn: () => undefined };
 
 /** A text that a shell can run: each input stands in a here-document of its program. */
-function renderedText({ family, sets, rules }: RenderedFamily): string {
+function renderedText({ family, sets, rules, routes }: RenderedFamily): string {
   const program = family === 'ipv4' ? 'iptables-restore' : 'ip6tables-restore';
   const part = (command: string, input: string): string =>
     input === '' ? '' : `${command} <<'END'\n${input.endsWith('\n') ? input : `${input}\n`}END\n`;
-  return part('ipset restore', sets) + part(`${program} --noflush`, rules);
+  const commands = routes.map((route) => `ip ${route}\n`).join('');
+  return part('ipset restore', sets) + commands + part(`${program} --noflush`, rules);
 }
 
 function uidOf(text: string): number {

@@ -1,13 +1,17 @@
-import { type AllowList, isDestination } from '../capture/allow-list.ts';
+import { type AllowListEntry, isDestination } from '../capture/allow-list.ts';
 import { AllowListWatch } from '../capture/allow-list-watch.ts';
-import { redirectEntries } from '../capture/capture-plan.ts';
+import { SetPlanner } from '../capture/capture-plan.ts';
 import { type CommandRunner, plainRunner } from '../capture/command.ts';
-import { Interception } from '../capture/interception.ts';
+import { Interception, type InterceptionStatus, type Wanted } from '../capture/interception.ts';
+import type { Exemption, OnlyCallers } from '../capture/rules/exemption.ts';
+import type { FallbackLocality } from '../capture/rules/fallback.ts';
 import type { Config } from '../config/schema.ts';
 import { type Capability, hasCapability, withAmbientCapabilities } from '../io/capabilities.ts';
 import type { EndpointKey } from '../model/address.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Log } from '../telemetry/log.ts';
+import { FallbackCache } from './fallback-cache.ts';
+import { nodeName } from './host.ts';
 import { ownPorts } from './listeners.ts';
 
 /** What iptables and ipset need. RAW is asked for by iptables-legacy only. */
@@ -27,54 +31,68 @@ export interface InterceptionDriverOptions {
   readonly log: Log;
   /** Why interception is not as it should be; undefined when it is. */
   onHealth(problem: string | undefined): void;
-  /** The destinations of this snapshot are redirected now. */
+  /** What this snapshot asks for stands now. */
   onApplied(version: number): void;
 }
 
 /**
- * Keeps the rules of this host as they should be: destinations follow what the workers have acknowledged, the
- * allow-list follows its file, and what others change is put back.
+ * Keeps the rules of this host as they should be: what is to stand follows from what the workers have acknowledged, the
+ * allow-list and the reasons to go direct; what others change is put back. At most one change is under way; what comes
+ * meanwhile is taken together.
  */
 export class InterceptionDriver {
   readonly #options: InterceptionDriverOptions;
   readonly #interception: Interception;
+  readonly #fallback: FallbackCache;
   #config: Config;
-  /** Undefined until there is a list that can be used: nothing may be captured that an operator meant to keep out. */
-  #allowList: AllowList | undefined;
-  #allowProblems: readonly string[] = [];
+  #planner: SetPlanner;
   #watch: AllowListWatch;
   #timer: NodeJS.Timeout | undefined;
+  /** Undefined until there is a list that can be used: nothing may be captured that an operator meant to keep out. */
+  #exempt: readonly Exemption[] | undefined;
+  #only: OnlyCallers | undefined;
+  #allowProblems: readonly string[] = [];
   /** Newest snapshot that every worker routes by. */
   #snapshot: Snapshot | undefined;
-  #updating = false;
-  #stale = false;
-  #begun = false;
-  /** Withdrawn for as long as there is one. */
+  #down: ReadonlySet<EndpointKey> = new Set();
   readonly #suspensions = new Set<SuspensionReason>();
+  #begun = false;
   #stopped = false;
+  /** Somebody asked for interception, and not only for a change of it: that ends an operator's withdrawal. */
+  #asked = false;
+  #stale = false;
+  #working: Promise<void> | undefined;
 
   constructor(options: InterceptionDriverOptions) {
     const { config, uid, log } = options;
     this.#options = options;
     this.#config = config;
     this.#interception = new Interception({
-      config: config.capture,
+      config,
       uid,
       ports: ownPorts(config),
       log: log.child({ component: 'capture' }),
       runner: ruleRunner,
       lockFile: `${config.daemon.runtimeDirectory}/xtables.lock`,
     });
+    this.#planner = plannerFor(config);
+    this.#only = nobodyYet(config);
+    this.#fallback = new FallbackCache(localityOf(config), () => void this.#reconcile());
     this.#watch = this.#follow(config.capture.allowList);
   }
 
-  get status(): ReturnType<Interception['status']> & { readonly allowListProblems: readonly string[] } {
+  get status(): InterceptionStatus & { readonly allowListProblems: readonly string[] } {
     return { ...this.#interception.status(), allowListProblems: this.#allowProblems };
   }
 
   /** True once rules were put into the kernel. */
   get begun(): boolean {
     return this.#begun;
+  }
+
+  /** Why new connections go direct now; empty when they are intercepted. */
+  get suspensions(): readonly SuspensionReason[] {
+    return [...this.#suspensions];
   }
 
   /** Reads the allow-list, before a first rule can stand. */
@@ -86,117 +104,155 @@ export class InterceptionDriver {
   /** Every worker routes by this snapshot: its addresses may be redirected. */
   acknowledged(snapshot: Snapshot): void {
     this.#snapshot = snapshot;
-    void this.#update();
+    void this.#reconcile();
+  }
+
+  /** Addresses that nobody answers at, by experience: they are refused in place of being redirected. */
+  setDown(keys: ReadonlySet<EndpointKey>): void {
+    this.#down = keys;
+    void this.#reconcile();
+  }
+
+  /** What is never touched, and whose connections alone are (undefined: everybody's). */
+  setExemptions(exempt: readonly Exemption[], only: OnlyCallers | undefined): void {
+    this.#exempt = exempt;
+    this.#only = only;
+    void this.#reconcile();
   }
 
   /** Throws when the configuration cannot be used; then nothing changes. */
   async configure(config: Config): Promise<void> {
     if (this.#stopped) return;
-    await this.#interception.configure(config.capture);
+    await this.#interception.configure(config);
+    const before = this.#config;
+    this.#config = config;
+    this.#planner = plannerFor(config);
+    this.#fallback.configure(localityOf(config));
     const file = config.capture.allowList;
-    if (file !== this.#config.capture.allowList) {
+    if (file !== before.capture.allowList) {
       this.#watch.stop();
       this.#watch = this.#follow(file);
       await this.#watch.start();
     }
-    this.#config = config;
     this.#schedule();
     await this.#watch.reload();
-    await this.#apply();
+    this.#asked = true;
+    await this.#reconcile();
   }
 
-  /** Why new connections go direct now; empty when they are intercepted. */
-  get suspensions(): readonly SuspensionReason[] {
-    return [...this.#suspensions];
-  }
-
-  /** New connections go direct until every reason for it is taken back. */
+  /** New connections go direct until every reason for it is taken back. Resolves when they do. */
   async suspend(reason: SuspensionReason): Promise<void> {
     if (this.#suspensions.has(reason) || this.#stopped) return;
     this.#suspensions.add(reason);
-    if (this.#begun && this.#suspensions.size === 1) await this.#run(() => this.#interception.withdraw());
+    await this.#reconcile();
   }
 
   /** Takes one reason back. */
   async resume(reason: SuspensionReason): Promise<void> {
     if (!this.#suspensions.delete(reason) || this.#suspensions.size > 0) return;
-    await this.#apply();
+    this.#asked = true;
+    await this.#reconcile();
   }
 
-  /** Fail-open flip: from now on new connections go direct, live ones go on. */
+  /**
+   * The agent ends: from now on new connections go direct, live ones go on, and what must hold without an agent holds
+   * (strict services are refused, virtual addresses lead to instances).
+   */
   async withdraw(): Promise<void> {
     this.#stopped = true;
     clearInterval(this.#timer);
     this.#watch.stop();
-    if (this.#begun) await this.#run(() => this.#interception.withdraw());
+    this.#fallback.stop();
+    await this.#reconcile();
   }
 
-  /** Takes everything out of the kernel; live redirected connections have ended by now. */
+  /**
+   * Takes everything out of the kernel where nothing has to hold without an agent: no strict service, no virtual
+   * addresses. For after the last redirected connection has ended: it would be reset.
+   */
   async remove(): Promise<void> {
-    if (this.#begun) await this.#run(() => this.#interception.remove());
-  }
-
-  async #apply(): Promise<void> {
-    const allowList = this.#allowList;
-    if (!this.#begun || this.#suspensions.size > 0 || this.#stopped || allowList === undefined) return;
-    const version = this.#snapshot?.version;
-    await this.#run(() => this.#interception.apply(allowList, this.#entries()));
-    if (version !== undefined && this.#interception.status().state !== 'failed')
-      this.#options.onApplied(version);
+    const { ipv4, ipv6 } = this.#config.names;
+    const { strict } = this.#interception.status();
+    const nothing = ipv4 === 'off' && ipv6 === 'off' && strict.ipv4 + strict.ipv6 === 0;
+    if (this.#begun && nothing) await this.#run(() => this.#interception.remove());
   }
 
   #follow(file: string): AllowListWatch {
     const { log } = this.#options;
     return new AllowListWatch(file, {
       changed: (entries) => {
-        const list = entries.filter(isDestination);
-        this.#allowList = list;
         this.#allowProblems = [];
-        log.info({ file, entries: list.length }, 'allow-list: in force');
-        if (this.#begun) void this.#run(() => this.#interception.setAllowList(list));
-        else void this.#update();
+        log.info({ file, entries: entries.length }, 'allow-list: in force');
+        this.#takeList(entries);
       },
       rejected: (problems) => {
         this.#allowProblems = problems;
         const stays =
-          this.#allowList === undefined ? 'nothing is captured without it' : 'the last good list stays';
+          this.#exempt === undefined ? 'nothing is captured without it' : 'the last good list stays';
         for (const problem of problems) log.error({ problem }, `allow-list: ${stays}`);
-        if (this.#allowList === undefined) this.#options.onHealth('the allow-list cannot be used');
+        if (this.#exempt === undefined) this.#options.onHealth('the allow-list cannot be used');
       },
       missing: (kept) => {
-        this.#allowList ??= [];
         log.info({ file, kept }, 'allow-list: no file');
-        if (!this.#begun) void this.#update();
+        if (this.#exempt === undefined) this.#takeList([]);
       },
     });
   }
 
-  #entries(): readonly EndpointKey[] {
-    return this.#snapshot === undefined ? [] : redirectEntries(keysOf(this.#snapshot));
+  #takeList(entries: readonly AllowListEntry[]): void {
+    this.setExemptions(entries.filter(isDestination), this.#only);
   }
 
-  /** At most one change is under way; what comes meanwhile is taken together. */
-  async #update(): Promise<void> {
-    if (this.#updating) {
-      this.#stale = true;
+  /** Undefined until everything is known that rules depend on. */
+  #wanted(): Wanted | undefined {
+    const snapshot = this.#snapshot;
+    if (snapshot === undefined || this.#exempt === undefined) return undefined;
+    this.#planner.update(snapshot);
+    const sets = this.#planner.setDown(this.#down);
+    return {
+      exempt: this.#exempt,
+      only: this.#only,
+      fallback: this.#fallback.of(snapshot),
+      transparent: this.#planner.transparent,
+      sets,
+    };
+  }
+
+  /** Brings the kernel to what is wanted now, or by the time that the change under way is over. */
+  #reconcile(): Promise<void> {
+    this.#stale = true;
+    this.#working ??= this.#work();
+    return this.#working;
+  }
+
+  async #work(): Promise<void> {
+    try {
+      do {
+        this.#stale = false;
+        await this.#pass();
+      } while (this.#stale);
+    } finally {
+      this.#working = undefined;
+    }
+  }
+
+  async #pass(): Promise<void> {
+    if (this.#stopped) {
+      if (this.#begun) await this.#run(() => this.#interception.leave());
       return;
     }
-    this.#updating = true;
-    do {
-      this.#stale = false;
-      const allowList = this.#allowList;
-      if (this.#stopped || this.#snapshot === undefined || allowList === undefined) break;
-      const { version } = this.#snapshot;
-      const entries = this.#entries();
-      if (this.#suspensions.size > 0) break;
-      if (this.#begun) await this.#run(() => this.#interception.setDestinations(entries));
-      else {
-        this.#begun = true;
-        await this.#run(() => this.#interception.apply(allowList, entries));
-      }
-      if (this.#interception.status().state !== 'failed') this.#options.onApplied(version);
-    } while (this.#stale);
-    this.#updating = false;
+    const wanted = this.#wanted();
+    if (wanted === undefined) return;
+    const version = this.#snapshot?.version;
+    const suspended = this.#suspensions.size > 0;
+    if (this.#interception.status().state === 'withdrawn-by-operator' && !this.#asked) return;
+    this.#asked = suspended && this.#asked;
+    this.#begun = true;
+    await this.#run(() =>
+      suspended ? this.#interception.withdraw(wanted) : this.#interception.apply(wanted),
+    );
+    if (version !== undefined && this.#interception.status().state !== 'failed')
+      this.#options.onApplied(version);
   }
 
   #schedule(): void {
@@ -222,11 +278,22 @@ export class InterceptionDriver {
   }
 }
 
-function* keysOf(snapshot: Snapshot): Iterable<EndpointKey> {
-  for (const [key] of snapshot.destinations) yield key;
+function plannerFor(config: Config): SetPlanner {
+  return new SetPlanner({ node: nodeName(config), services: config.capture.only.services });
 }
 
-/** Starts iptables and ipset with the capabilities that they need, and nothing else ever with any. */
+function localityOf(config: Config): FallbackLocality {
+  const otherZones = config.zones.map(({ name }) => name);
+  return { node: nodeName(config), zone: config.node.zone, otherZones };
+}
+
+/** With a choice of callers nobody is taken until it is known who they are. */
+function nobodyYet({ capture }: Config): OnlyCallers | undefined {
+  const { users, units } = capture.only;
+  return users.length + units.length === 0 ? undefined : { uids: [], cgroups: [] };
+}
+
+/** Starts iptables, ipset and ip with the capabilities that they need, and nothing else ever with any. */
 const ruleRunner: CommandRunner = {
   run: (command) => {
     if (process.geteuid?.() === 0 || !hasCapability('CAP_NET_ADMIN')) return plainRunner.run(command);
