@@ -1,12 +1,14 @@
 import { Balancer } from '../balance/balancer.ts';
+import type { Outages } from '../balance/outages.ts';
 import { Heartbeat } from '../capture/heartbeat.ts';
 import { TcpListener } from '../io/listener.ts';
 import { interceptionOf } from '../io/original-destination.ts';
 import { Poller } from '../io/poller.ts';
 import type { TcpChannel } from '../io/socket.ts';
-import { type ClientAddress, type Endpoint, parseEndpoint } from '../model/address.ts';
+import { type ClientAddress, type Endpoint, type Ip, parseEndpoint } from '../model/address.ts';
+import { selfTestAddress } from '../model/self-test.ts';
 import type { NodeName, ServiceName } from '../model/service.ts';
-import { emptySnapshot, type Snapshot } from '../model/snapshot.ts';
+import { type Claim, emptySnapshot, type Snapshot } from '../model/snapshot.ts';
 import { NameIndex } from '../naming/name-index.ts';
 import { NameResponder } from '../naming/responder.ts';
 import { CallerDesk } from '../proxy/caller-desk.ts';
@@ -14,6 +16,7 @@ import { Connections } from '../proxy/connections.ts';
 import { Inbound } from '../proxy/inbound.ts';
 import { Outbound } from '../proxy/outbound.ts';
 import { Paths } from '../proxy/paths.ts';
+import { SelfTestResponder } from '../proxy/self-test.ts';
 import { ZoneRelay } from '../proxy/zone-relay.ts';
 import { lookup } from '../route/lookup.ts';
 import { AccessLog } from '../telemetry/access-log.ts';
@@ -29,6 +32,7 @@ import { Tunnels } from './tunnels.ts';
 import { VitalCounts, type Vitals } from './vitals.ts';
 import type { DataPlane } from './worker.ts';
 import { WorkerMetrics } from './worker-metrics.ts';
+import { workerOutages } from './worker-outages.ts';
 
 /** What a worker is born with. */
 export interface DataPlaneOptions {
@@ -50,6 +54,8 @@ export class NodeDataPlane implements DataPlane {
   readonly #balancer: Balancer;
   readonly #gateways: Gateways;
   readonly #lastLeg: LastLeg;
+  readonly #outages: Outages;
+  #onOutages: (down: readonly Claim[]) => void = () => {};
   readonly #outbound: Outbound;
   readonly #tunnels: Tunnels;
   readonly #callers: CallerSource;
@@ -57,11 +63,14 @@ export class NodeDataPlane implements DataPlane {
   readonly #names: NameResponder;
   readonly #heartbeat: Heartbeat;
   readonly #sweep: NodeJS.Timeout;
+  readonly #selfTest = new SelfTestResponder((ms, expired) => this.#poller.deadlines.after(ms, expired));
+  #selfTestAddresses: ReadonlySet<Ip>;
   #settings: WorkerSettings;
   #snapshot: Snapshot = emptySnapshot;
 
   constructor(settings: WorkerSettings, options: DataPlaneOptions) {
     this.#settings = settings;
+    this.#selfTestAddresses = selfTestAddressesOf(settings);
     this.#options = options;
     const { config, node } = settings;
     const { log } = options;
@@ -119,6 +128,16 @@ export class NodeDataPlane implements DataPlane {
       most: () => callerLimit(this.#settings.config.limits),
       onRefused: (caller) => this.#metrics.refusedCaller(caller),
     });
+    this.#outages = workerOutages({
+      log,
+      open: (service, instance, origin) => paths.open(service, instance, origin),
+      past: (service, instance, origin) => paths.past(service, instance, origin),
+      started: (service, instance) => this.#balancer.started(service, instance),
+      after: (milliseconds, expired) => this.#poller.deadlines.after(milliseconds, expired),
+      settings: () => this.#settings.config.balance,
+      onChange: (down) => this.#onOutages(down),
+      probed: (outcome) => this.#metrics.probed(outcome),
+    });
     this.#outbound = new Outbound(
       {
         route: (destination) => lookup(this.#snapshot, destination, own),
@@ -127,6 +146,8 @@ export class NodeDataPlane implements DataPlane {
           this.#metrics.observed(service.name, path, attempt, this.#balancer.started(service, instance)),
         open: (service, instance, origin) => paths.open(service, instance, origin),
         past: (service, instance, origin) => paths.past(service, instance, origin),
+        reached: (service, instance) => this.#outages.reached(service.name, instance.id),
+        unreached: (service, tried, only) => this.#outages.unreached(service, tried, only),
         direct,
         after: (milliseconds, expired) => this.#poller.deadlines.after(milliseconds, expired),
         callerNode: node,
@@ -186,6 +207,7 @@ export class NodeDataPlane implements DataPlane {
 
   configure(settings: WorkerSettings): void {
     this.#settings = settings;
+    this.#selfTestAddresses = selfTestAddressesOf(settings);
     this.#options.log.level = settings.config.telemetry.logLevel;
     this.#balancer.configure(balancerSettings(settings));
     this.#gateways.configure(zonesOf(settings));
@@ -195,6 +217,12 @@ export class NodeDataPlane implements DataPlane {
   use(snapshot: Snapshot): void {
     this.#snapshot = snapshot;
     this.#balancer.use(snapshot);
+    this.#outages.use(snapshot);
+  }
+
+  followOutages(listener: (down: readonly Claim[]) => void): void {
+    this.#onOutages = listener;
+    listener(this.#outages.down);
   }
 
   serve(): void {
@@ -246,6 +274,7 @@ export class NodeDataPlane implements DataPlane {
     clearInterval(this.#sweep);
     this.#heartbeat.stop();
     this.#names.close();
+    this.#outages.stop();
     this.#tunnels.drain();
     if (letGo) {
       for (const capture of this.#captures) capture.takeWaiting(LISTEN_BACKLOG);
@@ -289,6 +318,10 @@ export class NodeDataPlane implements DataPlane {
       this.#outbound.refuse(channel, remote as ClientAddress, destination ?? listener);
       return;
     }
+    if (destination !== undefined && this.#selfTestAddresses.has(destination.ip)) {
+      this.#selfTest.accept(channel);
+      return;
+    }
     this.#outbound.accept(channel, remote as ClientAddress, destination, listener);
   }
 
@@ -309,6 +342,10 @@ function balancerSettings({ config, node }: WorkerSettings) {
     locality: { node, zone: config.node.zone, otherZones: config.zones.map(({ name }) => name) },
     ejection: config.balance,
   };
+}
+
+function selfTestAddressesOf({ config: { names } }: WorkerSettings): ReadonlySet<Ip> {
+  return new Set([names.ipv4, names.ipv6].flatMap((network) => selfTestAddress(network) ?? []));
 }
 
 function zonesOf({ config }: WorkerSettings) {
