@@ -1,3 +1,4 @@
+import type { Config } from '../config/schema.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { SetPlan } from './capture-plan.ts';
 import { families, setNames, setRoles } from './names.ts';
@@ -11,6 +12,8 @@ import { renderSet } from './sets.ts';
 /** What systemd/withdraw-rules reads, by name of the file. */
 export const fallbackFiles = ['sets', 'routes', 'rules-ipv4', 'rules-ipv6', 'hosts'] as const;
 export type FallbackFile = (typeof fallbackFiles)[number];
+/** The text of each; undefined: there is to be no such file. */
+export type FallbackTexts = Readonly<Record<FallbackFile, string | undefined>>;
 
 /** Last line of each file: without it a file was not written to its end, and is not used. */
 const END = '# end\n';
@@ -26,9 +29,27 @@ export interface FallbackInput {
   readonly snapshot: Snapshot;
 }
 
-/** What has to hold when no agent runs, as the shell script puts it in place. */
-export function renderFallback(input: FallbackInput): Readonly<Record<FallbackFile, string>> {
+/** True where something has to hold without an agent: refusals of strict services, virtual addresses. */
+export function holdsWithoutAgent(names: Pick<Config['names'], 'ipv4' | 'ipv6'>, sets: SetPlan): boolean {
+  return (
+    names.ipv4 !== 'off' || names.ipv6 !== 'off' || families.some((family) => sets.strict[family].size > 0)
+  );
+}
+
+/**
+ * What has to hold when no agent runs, as the shell script puts it in place. Where that is nothing there are no rules: the
+ * script then empties what redirects, and touches nothing else.
+ */
+export function renderFallback(input: FallbackInput): FallbackTexts {
   const { rules, sets, backend, snapshot } = input;
+  if (!holdsWithoutAgent(rules.names, sets))
+    return {
+      sets: undefined,
+      routes: undefined,
+      'rules-ipv4': undefined,
+      'rules-ipv6': undefined,
+      hosts: END,
+    };
   const name = backend.variant === '' ? 'plain' : backend.kind;
   const planned = families.map((family) =>
     backend.families.includes(family) ? planRules(rules, family, 'unattended') : planNothing(family),

@@ -2,6 +2,7 @@ import type { Config } from '../config/schema.ts';
 import type { SetPlan } from './capture-plan.ts';
 import { cgroupExists, withCgroups } from './cgroups.ts';
 import { type CommandRunner, plainRunner } from './command.ts';
+import type { FallbackInput } from './fallback-text.ts';
 import { FlushWatch } from './flush-watch.ts';
 import { type InterceptionState, StateMachine } from './interception-state.ts';
 import { Kernel } from './kernel.ts';
@@ -179,6 +180,14 @@ export class Interception {
       this.#reasserted++;
       return { findings, action: 'restored' };
     });
+  }
+
+  /** What was said last and where it goes: enough to say it to others. Undefined before something was to stand. */
+  get said(): Pick<FallbackInput, 'rules' | 'sets' | 'backend'> | undefined {
+    const backend = this.#kernel?.backend;
+    if (this.#wanted === undefined || backend === undefined) return undefined;
+    const { sets, ...said } = this.#wanted;
+    return { rules: { ...this.#base, ...said }, sets, backend };
   }
 
   status(): InterceptionStatus {

@@ -9,7 +9,8 @@ const BUSY_SHARE = 0.05;
 /** What could not be written is tried again after this long. */
 const RETRY_MS = 30_000;
 
-type Render = () => Readonly<Record<string, string>> | undefined;
+/** Text of each file; undefined for one that is not to be there. As a whole undefined: not known yet. */
+type Render = () => Readonly<Record<string, string | undefined>> | undefined;
 
 /**
  * Writes down what has to hold when no agent runs (`<stateDirectory>/fallback`), for systemd/withdraw-rules. Each file is
@@ -19,7 +20,7 @@ export class FallbackFiles {
   readonly #directory: string;
   readonly #log: Pick<Log, 'info' | 'warn'>;
   /** Text of each file as it is on disk, as far as it was written by us. */
-  readonly #written = new Map<string, string>();
+  readonly #written = new Map<string, string | undefined>();
   #render: Render | undefined;
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> | undefined;
@@ -35,7 +36,7 @@ export class FallbackFiles {
     return this.#problem;
   }
 
-  /** Something that the files depend on has changed. `render` is called when they are written; undefined: not known yet. */
+  /** Something that the files depend on has changed. `render` is called when they are written. */
   changed(render: Render): void {
     this.#render = render;
     this.#schedule(DELAY_MS);
@@ -70,9 +71,10 @@ export class FallbackFiles {
       if (texts === undefined) return;
       await mkdir(this.#directory, { recursive: true, mode: 0o700 });
       for (const [name, text] of Object.entries(texts)) {
-        if (this.#written.get(name) === text) continue;
+        if (this.#written.has(name) && this.#written.get(name) === text) continue;
         this.#written.delete(name);
-        await replace(join(this.#directory, name), text);
+        const path = join(this.#directory, name);
+        await (text === undefined ? rm(path, { force: true }) : replace(path, text));
         this.#written.set(name, text);
       }
       if (this.#problem !== undefined) this.#log.info('fallback: written down again');

@@ -2,6 +2,7 @@ import { type AllowListEntry, isDestination } from '../capture/allow-list.ts';
 import { AllowListWatch } from '../capture/allow-list-watch.ts';
 import { SetPlanner } from '../capture/capture-plan.ts';
 import { type CommandRunner, plainRunner } from '../capture/command.ts';
+import { type FallbackTexts, renderFallback } from '../capture/fallback-text.ts';
 import { Interception, type InterceptionStatus, type Wanted } from '../capture/interception.ts';
 import type { Exemption, OnlyCallers } from '../capture/rules/exemption.ts';
 import type { FallbackLocality } from '../capture/rules/fallback.ts';
@@ -33,6 +34,8 @@ export interface InterceptionDriverOptions {
   onHealth(problem: string | undefined): void;
   /** What this snapshot asks for stands now. */
   onApplied(version: number): void;
+  /** What has to hold without the agent may have changed; `render` says it in the words of the files. */
+  onUnattended?(render: () => FallbackTexts | undefined): void;
 }
 
 /**
@@ -251,8 +254,15 @@ export class InterceptionDriver {
     await this.#run(() =>
       suspended ? this.#interception.withdraw(wanted) : this.#interception.apply(wanted),
     );
+    this.#options.onUnattended?.(() => this.#unattended());
     if (version !== undefined && this.#interception.status().state !== 'failed')
       this.#options.onApplied(version);
+  }
+
+  #unattended(): FallbackTexts | undefined {
+    const said = this.#interception.said;
+    const snapshot = this.#snapshot;
+    return said && snapshot && renderFallback({ ...said, snapshot });
   }
 
   #schedule(): void {
