@@ -33,6 +33,15 @@ export interface WorkerStatus {
   readonly restarts: number;
 }
 
+/** A worker of an earlier start or version, which finishes its connections. */
+export interface LeftoverStatus {
+  readonly name: string;
+  readonly pid: number;
+  readonly state: string;
+  /** Version, and when its files were written. */
+  readonly build: string;
+}
+
 /** What the agent found of itself: `out` while new connections go direct because of it. */
 export interface GuardStatus {
   readonly state: 'in' | 'out';
@@ -51,8 +60,11 @@ export interface StatusAnswer extends ReadyAnswer {
   readonly zone: string;
   readonly startedAt: number;
   readonly draining: boolean;
+  /** State of interception, and why new connections go direct although the agent runs. */
+  readonly interception: { readonly state: string; readonly suspensions: readonly string[] };
   readonly snapshot: { readonly version: number; readonly services: number; readonly instances: number };
   readonly workers: readonly WorkerStatus[];
+  readonly leftovers: readonly LeftoverStatus[];
   readonly guard: GuardStatus;
   /** End of the node certificate's life; absent while there is none. */
   readonly certificateExpiresAt?: number;
@@ -147,12 +159,64 @@ export interface RulesAnswer {
   readonly state: string;
   readonly mode: string;
   readonly backend?: string;
+  /** Why new connections go direct although the agent runs; empty when nothing speaks against interception. */
+  readonly suspensions: readonly string[];
   readonly destinations: { readonly ipv4: number; readonly ipv6: number };
+  /** Addresses of strict services: whoever is not the agent is refused there. */
+  readonly strict: { readonly ipv4: number; readonly ipv6: number };
   readonly allowEntries: number;
   /** Lines of the allow-list that cannot be used, with their numbers. */
   readonly allowListProblems: readonly string[];
+  /** Users and host names (of the allow-list and of `capture.only`) that are not found: left out for now. */
+  readonly exemptionProblems: readonly string[];
+  /** Units that do not run now: matched once they do. */
+  readonly waitingUnits: readonly string[];
+  /** `capture.percent`, and whose connections are taken: absent, everybody's. */
+  readonly percent: number;
+  readonly only?: {
+    readonly services: readonly string[];
+    readonly users: readonly string[];
+    readonly units: readonly string[];
+  };
   readonly reasserted: number;
   readonly lastError?: string;
+  /** What holds without the agent is not on disk as it should be. */
+  readonly fallbackProblem?: string;
+}
+
+/** How often one caller opened connections to one service, or to one address that belongs to none. */
+export interface ObservedCalls {
+  readonly caller: string;
+  /** Exactly one of the two. */
+  readonly service?: string;
+  readonly destination?: string;
+  /** The allow-list in force covers the destination. */
+  readonly allowed: boolean;
+  readonly count: number;
+  readonly firstSeen: number;
+  readonly lastSeen: number;
+}
+
+/** GET /v1/observe?limit=. */
+export interface ObserveAnswer {
+  readonly mode: string;
+  readonly recording: boolean;
+  /** Why nothing can be seen although the mode is `observe`. */
+  readonly problem?: string;
+  /** Connections since the daemon started: seen, and not seen because there were too many at once. */
+  readonly seen: number;
+  readonly lost: number;
+  /** Pairs of caller and destination address: remembered, and forgotten because there are too many. */
+  readonly pairs: number;
+  readonly forgotten: number;
+  readonly calls: readonly ObservedCalls[];
+  readonly total: number;
+}
+
+/** GET /v1/observe/proposal. */
+export interface ObserveProposalAnswer {
+  /** Lines for the allow-list, with comments. */
+  readonly allowList: string;
 }
 
 /** POST /v1/reload. A configuration that cannot be used is an error 422, and the old one stays. */
@@ -177,6 +241,15 @@ export interface ErrorAnswer {
 
 type Maybe<T> = T | Promise<T>;
 
+/** POST /v1/upgrade: what is about to happen. It has happened when the status tells another `startedAt`. */
+export interface UpgradeAnswer {
+  readonly from: string;
+  readonly to: string;
+  readonly pid: number;
+  /** Of the image that is replaced. */
+  readonly startedAt: number;
+}
+
 /** What the API shows and does; the daemon implements it. May throw MeshErrors: their code chooses the status. */
 export interface AdminBackend {
   status(): Maybe<StatusAnswer>;
@@ -187,6 +260,10 @@ export interface AdminBackend {
   tunnels(limit: number): Maybe<TunnelsAnswer>;
   registries(): Maybe<RegistriesAnswer>;
   rules(): Maybe<RulesAnswer>;
+  observe(limit: number): Maybe<ObserveAnswer>;
+  observeProposal(): Maybe<ObserveProposalAnswer>;
   reload(): Maybe<ReloadAnswer>;
   drain(service: string | undefined): Maybe<DrainAnswer>;
+  /** `proceed` is called once the answer has been given: nobody answers for a moment then. */
+  upgrade(): Promise<{ readonly answer: UpgradeAnswer; proceed(): void }>;
 }

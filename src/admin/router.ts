@@ -12,6 +12,8 @@ export interface Answer {
   readonly status: number;
   readonly contentType: string;
   readonly body: string;
+  /** Called once the answer was given, or whoever asked is gone. */
+  readonly given?: () => void;
 }
 
 /** One method of one path. */
@@ -104,8 +106,12 @@ function ofError(error: unknown): Answer {
 function send(
   request: IncomingMessage,
   response: ServerResponse,
-  { status, contentType, body }: Answer,
+  { status, contentType, body, given }: Answer,
 ): void {
+  if (given !== undefined) {
+    if (response.destroyed) given();
+    else response.once('close', given);
+  }
   if (response.destroyed) return;
   response.writeHead(status, {
     'content-type': contentType,

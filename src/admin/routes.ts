@@ -27,6 +27,8 @@ export function adminRoutes(backend: AdminBackend): readonly Route[] {
     list('/v1/tunnels', (limit) => backend.tunnels(limit)),
     get('/v1/registries', async () => json(await backend.registries())),
     get('/v1/rules', async () => json(await backend.rules())),
+    list('/v1/observe', (limit) => backend.observe(limit)),
+    get('/v1/observe/proposal', async () => json(await backend.observeProposal())),
     {
       method: 'GET',
       path: '/v1/resolve',
@@ -38,6 +40,15 @@ export function adminRoutes(backend: AdminBackend): readonly Route[] {
       path: '/v1/reload',
       parameters: [],
       handle: async () => json(await backend.reload()),
+    },
+    {
+      method: 'POST',
+      path: '/v1/upgrade',
+      parameters: [],
+      handle: async () => {
+        const { answer, proceed } = await backend.upgrade();
+        return { ...json(answer), given: proceed };
+      },
     },
     {
       method: 'POST',

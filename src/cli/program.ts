@@ -1,15 +1,18 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { ConfigError } from '../config/problem.ts';
 import { MeshError } from '../model/errors.ts';
+import { addBypassCommand } from './bypass.ts';
 import { addCaCommands } from './ca.ts';
 import { addCheckCommand } from './check.ts';
 import { type CliContext, CliError, type ExitCode, exitCodes } from './context.ts';
 import { addDrainCommand } from './drain.ts';
+import { addObserveCommand } from './observe.ts';
 import { addReloadCommand } from './reload.ts';
 import { addResolveCommand } from './resolve.ts';
 import { addRulesCommands } from './rules.ts';
 import { addRunCommands } from './run.ts';
 import { addStatusCommand } from './status.ts';
+import { addUpgradeCommand } from './upgrade.ts';
 import { addValidateCommand } from './validate.ts';
 
 const FOOTER = `
@@ -64,8 +67,11 @@ export async function runCli(
   addCheckCommand(program, context);
   addStatusCommand(program, context);
   addResolveCommand(program, context);
+  addObserveCommand(program, context);
   addReloadCommand(program, context);
   addDrainCommand(program, context);
+  addUpgradeCommand(program, context);
+  addBypassCommand(program, context);
   addCaCommands(program, context);
   checkOutputFormat(program);
   try {

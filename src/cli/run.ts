@@ -9,7 +9,17 @@ export function addRunCommands(program: Command, context: CliContext): void {
     const config = loadConfig(sources);
     // Loaded here and not above: no other command has to wait for the daemon's modules.
     const { runSupervisor } = await import('../daemon/supervisor.ts');
-    await runSupervisor(config, { zoneAgent, reload: () => loadConfig(sources) });
+    const { file, flags = [] } = sources;
+    const named = file === undefined ? [] : ['--config', file];
+    const options = [...named, ...flags.flatMap((flag) => ['--set', flag])];
+    await runSupervisor(config, {
+      zoneAgent,
+      reload: () => loadConfig(sources),
+      commandLines: {
+        run: [zoneAgent ? 'zone-agent' : 'run', ...options],
+        validate: ['validate', ...options],
+      },
+    });
   };
   program
     .command('run')

@@ -4,6 +4,8 @@ import type {
   DrainAnswer,
   GuardStatus,
   LiveConnection,
+  ObserveAnswer,
+  ObserveProposalAnswer,
   ReadyAnswer,
   RegistriesAnswer,
   ReloadAnswer,
@@ -22,11 +24,17 @@ import { MeshError } from '../model/errors.ts';
 import { type NodeName, parseServiceName } from '../model/service.ts';
 import type { LiveConnection as WorkerConnection } from '../proxy/connections.ts';
 import { lookup } from '../route/lookup.ts';
+import type { ExemptionWatch } from './exemptions.ts';
+import type { FallbackFiles } from './fallback-files.ts';
 import type { InterceptionDriver } from './interception-driver.ts';
 import type { Knowledge } from './knowledge.ts';
+import type { Leftover } from './leftovers.ts';
+import { observeAnswer, observeProposal } from './observe-view.ts';
+import type { Observer } from './observer.ts';
 import { OwnListenerSet } from './own-listeners.ts';
 import type { Readiness } from './readiness.ts';
 import type { TunnelView } from './tunnel-view.ts';
+import type { UpgradeStep } from './upgrade.ts';
 import type { WorkerSet } from './worker-set.ts';
 
 /** The parts of the supervisor that the admin API shows and moves. */
@@ -40,9 +48,14 @@ export interface AdminView {
   readonly knowledge: Knowledge;
   readonly workers: WorkerSet;
   readonly interception: InterceptionDriver;
+  readonly exemptions: ExemptionWatch;
+  readonly observer: Observer;
+  readonly fallback: Pick<FallbackFiles, 'problem'>;
   readonly guard: GuardStatus;
   readonly certificateExpiresAt: number | undefined;
+  readonly leftovers: Iterable<Leftover>;
   reload(): Promise<ReloadAnswer>;
+  upgrade(): Promise<UpgradeStep>;
   /** Begins to end; resolves when no new connection is taken. */
   drain(): Promise<void>;
 }
@@ -72,6 +85,10 @@ export class SupervisorAdmin implements AdminBackend {
       zone: config.node.zone,
       startedAt,
       draining: this.#view.readiness.list.some(({ name }) => name === 'draining'),
+      interception: {
+        state: this.#view.interception.status.state,
+        suspensions: this.#view.interception.suspensions,
+      },
       snapshot: {
         version: snapshotVersion,
         services,
@@ -83,6 +100,11 @@ export class SupervisorAdmin implements AdminBackend {
         state,
         snapshotVersion: acknowledged,
         restarts: workers.restarts(index),
+      })),
+      leftovers: Array.from(this.#view.leftovers, ({ name, build, worker }) => ({
+        ...{ name, build },
+        pid: worker.pid,
+        state: worker.state,
       })),
       guard: this.#view.guard,
       ...(certificateExpiresAt === undefined ? {} : { certificateExpiresAt }),
@@ -216,22 +238,59 @@ export class SupervisorAdmin implements AdminBackend {
   }
 
   rules(): RulesAnswer {
-    const { state, mode, backend, destinations, allowEntries, allowListProblems, reasserted, lastError } =
-      this.#view.interception.status;
+    const { interception, fallback } = this.#view;
+    const {
+      state,
+      mode,
+      backend,
+      destinations,
+      strict,
+      allowEntries,
+      allowListProblems,
+      exemptionProblems: problems,
+      waitingUnits: waiting,
+      percent,
+      ...(restricted ? { only } : {}),
+      reasserted,
+      lastError,
+    } = interception.status;
+    const { problems, waiting } = this.#view.exemptions.current;
+    const { percent, only } = this.#view.config.capture;
+    const restricted = only.services.length + only.users.length + only.units.length > 0;
     return {
       state,
       mode,
+      suspensions: interception.suspensions,
       destinations,
+      strict,
       allowEntries,
       allowListProblems,
       reasserted,
       ...(backend === undefined ? {} : { backend: backend.version }),
       ...(lastError === undefined ? {} : { lastError }),
+      ...(fallback.problem === undefined ? {} : { fallbackProblem: fallback.problem }),
     };
+  }
+
+  observe(limit: number): ObserveAnswer {
+    return observeAnswer(this.#observeView(), limit);
+  }
+
+  observeProposal(): ObserveProposalAnswer {
+    return { allowList: observeProposal(this.#observeView()) };
+  }
+
+  #observeView() {
+    const { observer, knowledge, config, exemptions } = this.#view;
+    return { observer, snapshot: knowledge.catalogue.snapshot, config, exempt: exemptions.current.exempt };
   }
 
   reload(): Promise<ReloadAnswer> {
     return this.#view.reload();
+  }
+
+  upgrade(): Promise<UpgradeStep> {
+    return this.#view.upgrade();
   }
 
   async drain(service: string | undefined): Promise<DrainAnswer> {
@@ -252,10 +311,10 @@ export class SupervisorAdmin implements AdminBackend {
     limit: number,
   ): Promise<{ readonly items: readonly { worker: string; item: T }[]; readonly total: number }> {
     const answers = await Promise.allSettled(
-      Array.from(this.#view.workers, async (worker) => ({
-        worker: `worker-${worker.index}`,
-        listing: await worker.list(list, limit),
-      })),
+      [
+        ...Array.from(this.#view.workers, (worker) => ({ name: `worker-${worker.index}`, worker })),
+        ...this.#view.leftovers,
+      ].map(async ({ name, worker }) => ({ worker: name, listing: await worker.list(list, limit) })),
     );
     // A worker that does not answer is being replaced; the others' lists are worth showing all the same.
     const answered = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []));

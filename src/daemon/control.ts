@@ -3,7 +3,8 @@ import { Packr } from 'msgpackr';
 import type { Config } from '../config/schema.ts';
 import { MeshError } from '../model/errors.ts';
 import type { NodeName } from '../model/service.ts';
-import type { SnapshotDelta } from '../model/snapshot.ts';
+import type { Claim, SnapshotDelta } from '../model/snapshot.ts';
+import type { WorkerHello } from './hello.ts';
 import type { Vitals } from './vitals.ts';
 
 /*
@@ -34,21 +35,36 @@ export interface WorkerListing {
 
 export type ToWorker =
   | { readonly t: 'settings'; readonly settings: WorkerSettings }
-  /** `first`: forget what you had, this delta begins anew at its base. */
-  | { readonly t: 'delta'; readonly delta: SnapshotDelta; readonly first: boolean }
+  /**
+   * `first`: forget what you had, this delta begins anew at its base. `more`: another one follows, and only with the
+   * last one it is something to route by.
+   */
+  | {
+      readonly t: 'delta';
+      readonly delta: SnapshotDelta;
+      readonly first: boolean;
+      readonly more: boolean;
+    }
   /** The whole catalogue was sent: begin to serve. */
   | { readonly t: 'synced' }
   | { readonly t: 'ping'; readonly id: number }
-  | { readonly t: 'drain'; readonly timeoutMs: number }
+  /** `letGo`: of every listening socket, at once: they are for other processes now. */
+  | { readonly t: 'drain'; readonly timeoutMs: number; readonly letGo: boolean }
+  /** The supervisor replaces its own image: serve on until the next one is there. */
+  | { readonly t: 'await' }
   | { readonly t: 'list'; readonly id: number; readonly list: WorkerList; readonly limit: number }
   | { readonly t: 'reopen-logs' };
 
 export type ToSupervisor =
+  /** The first message to a supervisor that did not start this worker. */
+  | { readonly t: 'hello'; readonly hello: WorkerHello }
   | { readonly t: 'ready' }
   | { readonly t: 'ack'; readonly version: number }
   | { readonly t: 'pong'; readonly id: number }
   | { readonly t: 'metrics'; readonly delta: unknown }
   | { readonly t: 'vitals'; readonly vitals: Vitals }
+  /** All that it holds for dead, whenever that changes. */
+  | { readonly t: 'outages'; readonly down: readonly Claim[] }
   | { readonly t: 'list'; readonly id: number; readonly listing: WorkerListing }
   | { readonly t: 'drained'; readonly cut: number };
 
@@ -62,19 +78,32 @@ const packr = new Packr({ useRecords: false });
 /** One end of the conversation. */
 export class ControlChannel<Out extends object, In> {
   readonly #socket: Socket;
-  readonly #onMessage: (message: In) => void;
+  #onMessage: (message: In) => void;
+  #onClose: (error: Error | undefined) => void;
   #parts: Buffer[] = [];
   #buffered = 0;
 
   constructor(socket: Socket, onMessage: (message: In) => void, onClose: (error: Error | undefined) => void) {
     this.#socket = socket;
     this.#onMessage = onMessage;
+    this.#onClose = onClose;
     let failure: Error | undefined;
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     socket.on('error', (error) => {
       failure = error;
     });
-    socket.on('close', () => onClose(failure));
+    socket.on('close', () => this.#onClose(failure));
+  }
+
+  /** False once the conversation is over. */
+  get open(): boolean {
+    return !this.#socket.destroyed;
+  }
+
+  /** From now on somebody else listens here. */
+  handTo(onMessage: (message: In) => void, onClose: (error: Error | undefined) => void): void {
+    this.#onMessage = onMessage;
+    this.#onClose = onClose;
   }
 
   /** False when the other side reads too slowly: the message was not sent, and the other side counts as hung. */
@@ -98,6 +127,17 @@ export class ControlChannel<Out extends object, In> {
   finish(done: () => void): void {
     if (this.#socket.destroyed) done();
     else this.#socket.end(done);
+  }
+
+  /** Resolves once everything sent has left, or the other side did not take it in time. */
+  flushed(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      this.#socket.write('', () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
   }
 
   #receive(chunk: Buffer): void {

@@ -135,6 +135,7 @@ export class NodeDataPlane implements DataPlane {
       started: (service, instance) => this.#balancer.started(service, instance),
       after: (milliseconds, expired) => this.#poller.deadlines.after(milliseconds, expired),
       settings: () => this.#settings.config.balance,
+      interval: () => this.#settings.config.balance.probeInterval,
       onChange: (down) => this.#onOutages(down),
       probed: (outcome) => this.#metrics.probed(outcome),
     });

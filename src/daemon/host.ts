@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, mkdirSync } from 'node:fs';
 import { availableParallelism, hostname } from 'node:os';
 import type { Config } from '../config/schema.ts';
 import { MeshError } from '../model/errors.ts';
@@ -36,10 +36,4 @@ export function makeDirectories({ daemon }: Config): void {
   ] as const) {
     if (mkdirSync(path, { recursive: true, mode }) !== undefined) chmodSync(path, mode);
   }
-}
-
-/** Version of the program, from its package. */
-export function programVersion(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }

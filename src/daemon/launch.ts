@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
 import { Socket } from 'node:net';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { closeDescriptor } from '../io/descriptors.ts';
 import { createSocketPair } from '../io/socketpair.ts';
 import type { Listener, ListenerDescription } from './listeners.ts';
+import type { OwnProgram } from './own-program.ts';
+import { ChildLife } from './worker-life.ts';
 import { type WorkerEvents, WorkerProcess } from './worker-process.ts';
 
 /** Descriptors of a worker: 0 to 2 as ever, the supervisor, then the listeners in the order of its birth certificate. */
@@ -18,6 +20,9 @@ export interface WorkerBirth {
   /** 64 bits, in decimal. */
   readonly epoch: string;
   readonly listeners: readonly ListenerDescription[];
+  /** {@link ProgramIdentity.build} of the supervisor. */
+  readonly build: string;
+  readonly adoptable: boolean;
 }
 
 /**
@@ -33,6 +38,9 @@ export interface LaunchOptions {
   readonly listeners: readonly Listener[];
   readonly epoch: bigint;
   readonly hangTimeoutMs: number;
+  readonly program: OwnProgram;
+  /** The service manager keeps the listeners as well: see {@link WorkerOrigin}. */
+  readonly adoptable: boolean;
 }
 
 /**
@@ -40,15 +48,17 @@ export interface LaunchOptions {
  * set is empty whenever a worker is started.
  */
 export function launchWorker(index: number, options: LaunchOptions, events: WorkerEvents): WorkerProcess {
-  const { listeners, epoch } = options;
+  const { listeners, epoch, program, adoptable } = options;
   const [own, theirs] = createSocketPair();
   const birth: WorkerBirth = {
     index,
     epoch: epoch.toString(),
     listeners: listeners.map(({ kind, ip, port }) => ({ kind, ip, port })),
+    build: program.identity.build,
+    adoptable,
   };
-  const program = fileURLToPath(new URL('./worker-main.js', import.meta.url));
-  const child = spawn(process.execPath, [...V8_FLAGS, program], {
+  const main = join(program.directory, 'dist/daemon/worker-main.js');
+  const child = spawn(process.execPath, [...V8_FLAGS, main], {
     stdio: ['ignore', 'inherit', 'inherit', theirs, ...listeners.map(({ fd }) => fd)],
     env: {
       PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
@@ -58,5 +68,5 @@ export function launchWorker(index: number, options: LaunchOptions, events: Work
   });
   closeDescriptor(theirs);
   const socket = new Socket({ fd: own, readable: true, writable: true });
-  return new WorkerProcess(index, child, socket, options.hangTimeoutMs, events);
+  return new WorkerProcess(index, new ChildLife(child), socket, options.hangTimeoutMs, events);
 }

@@ -9,6 +9,7 @@ const LIVE: readonly string[] = [
   'capture.deadAfter',
   'capture.disabledFile',
   'capture.allowList',
+  'capture.observeGroup',
   'capture.backend',
   'capture.reassertInterval',
   'capture.protect',
@@ -44,6 +45,20 @@ export interface ReloadScope {
   readonly needRestart: readonly string[];
   /** The running configuration with everything that may change at once, and nothing else. */
   readonly next: Config;
+}
+
+/** The settings that act only at a start, as dotted keys. */
+export function startOnly(config: Config): Readonly<Record<string, unknown>> {
+  const kept: Record<string, unknown> = { 'capture.off': config.capture.mode === 'off' };
+  for (const section of Object.keys(config) as (keyof Config)[]) {
+    const settings = config[section];
+    if (LIVE.includes(section)) continue;
+    if (Array.isArray(settings)) kept[section] = settings;
+    else
+      for (const [key, value] of Object.entries(settings))
+        if (!LIVE.includes(`${section}.${key}`)) kept[`${section}.${key}`] = value;
+  }
+  return kept;
 }
 
 /** Compares two configurations. Mode `off` has no capture listener, so going to or from it needs a restart. */

@@ -1,9 +1,12 @@
+import type { Claim } from '../model/snapshot.ts';
 import { type CounterHandle, Counters } from '../telemetry/counters.ts';
 import { metrics } from '../telemetry/definitions.ts';
 import { MetricsRegistry } from '../telemetry/metrics-registry.ts';
 import { ProcessMetrics } from '../telemetry/process-metrics.ts';
+import type { ExemptionWatch } from './exemptions.ts';
 import type { InterceptionDriver } from './interception-driver.ts';
 import type { Knowledge } from './knowledge.ts';
+import type { Observer } from './observer.ts';
 import type { WorkerSet } from './worker-set.ts';
 
 /** What the supervisor itself counts, and the sum of what its workers do. */
@@ -33,8 +36,19 @@ export class SupervisorMetrics {
     this.counters.counter(metrics.workerRestarts, cause).add();
   }
 
+  leftoverGone(name: string): void {
+    this.#registry.forget(name);
+  }
+
   reload(outcome: 'ok' | 'refused'): void {
     this.counters.counter(metrics.configurationReloads, outcome).add();
+  }
+
+  /** What nobody could reach and refuses at connect. */
+  outages(down: readonly Claim[]): void {
+    const instances = down.filter(({ instance }) => instance !== undefined).length;
+    this.counters.gauge(metrics.outages, 'instance').set(instances);
+    this.counters.gauge(metrics.outages, 'service').set(down.length - instances);
   }
 
   registryLost(source: string): void {
@@ -56,6 +70,8 @@ export class SupervisorMetrics {
     readonly knowledge: Knowledge;
     readonly workers: WorkerSet;
     readonly interception: InterceptionDriver;
+    readonly exemptions: ExemptionWatch;
+    readonly observer: Observer;
     readonly certificateExpiresAt: number | undefined;
   }): Promise<string> {
     const counters = this.counters;
@@ -90,6 +106,11 @@ export class SupervisorMetrics {
     }
     counters.gauge(metrics.allowListEntries).set(allowEntries);
     counters.gauge(metrics.allowListErrors).set(allowListProblems.length);
+    counters.gauge(metrics.exemptionProblems).set(state.exemptions.current.problems.length);
+    const { seen, lost, pairs } = state.observer.status;
+    this.#total(counters.counter(metrics.observedConnections), seen);
+    this.#total(counters.counter(metrics.observedLost), lost);
+    counters.gauge(metrics.observedPairs).set(pairs);
     this.#process.measure();
     this.#registry.merge('supervisor', counters.drain());
     return this.#registry.text();

@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import type { GuardStatus, ReloadAnswer } from '../admin/api.ts';
 import { adminSocket } from '../admin/api.ts';
 import { type AdminServer, serveAdmin, serveMetrics } from '../admin/server.ts';
 import type { Config } from '../config/schema.ts';
 import { clearAmbientCapabilities } from '../io/capabilities.ts';
 import { raiseDescriptorLimit } from '../io/descriptors.ts';
+import { takeListenDescriptors } from '../io/listen-fds.ts';
 import { ServiceNotifier, watchdogInterval } from '../io/notify.ts';
 import { Poller } from '../io/poller.ts';
 import { MeshError } from '../model/errors.ts';
@@ -13,20 +13,30 @@ import { createLog, type Log } from '../telemetry/log.ts';
 import { type AdminView, SupervisorAdmin } from './admin-backend.ts';
 import { CatalogueFeed } from './catalogue-feed.ts';
 import type { WorkerSettings } from './control.ts';
+import { DisabledFile } from './disabled-file.ts';
+import { ExemptionWatch } from './exemptions.ts';
+import { FallbackFiles } from './fallback-files.ts';
 import { GuardDriver } from './guard-driver.ts';
-import { makeDirectories, nodeName, programVersion, workerCount } from './host.ts';
+import { HeldListeners } from './held-listeners.ts';
+import { makeDirectories, nodeName, workerCount } from './host.ts';
+import { inherit } from './inheritance.ts';
 import { InterceptionDriver } from './interception-driver.ts';
 import { Knowledge } from './knowledge.ts';
-import { launchWorker } from './launch.ts';
-import { closeListeners, type Listener, openListenersSoon } from './listeners.ts';
+import type { Leftover } from './leftovers.ts';
+import { Naming } from './naming.ts';
+import { HostOutages } from './outages.ts';
+import { Observer } from './observer.ts';
 import { OwnCredentials } from './own-credentials.ts';
+import { OwnProgram } from './own-program.ts';
 import { dropRoot } from './privileges.ts';
 import { Readiness } from './readiness.ts';
 import type { ReloadScope } from './reload-scope.ts';
 import { Reloader } from './reloader.ts';
 import { ServingWatch } from './serving-watch.ts';
+import { Succession } from './succession.ts';
 import { SupervisorMetrics } from './supervisor-metrics.ts';
 import { TransparentSockets, transparentSocketPath } from './transparent-sockets.ts';
+import { type CommandLines, Upgrader, type UpgradeStep } from './upgrade.ts';
 import { findUser } from './user.ts';
 import { WorkerSet } from './worker-set.ts';
 
@@ -38,6 +48,8 @@ export interface SupervisorOptions {
   readonly zoneAgent: boolean;
   /** Reads the configuration anew; throws when it cannot be used. */
   reload(): Config;
+  /** How this process was started. */
+  readonly commandLines: CommandLines;
 }
 
 /** Runs the agent until it was told to end (SIGTERM, SIGINT, drain) and everything is put away. */
@@ -49,20 +61,30 @@ export async function runSupervisor(config: Config, options: SupervisorOptions):
 
 /** The composition root: configuration, rules, registries, caches, certificates, admin API, and the workers' lives. */
 class Supervisor implements AdminView {
-  readonly version = programVersion();
+  readonly #inherited = inherit(process.env);
+  readonly #program = new OwnProgram(this.#inherited?.installedAt);
+  readonly version = this.#program.identity.version;
   readonly role: 'node' | 'zone-agent';
   readonly node: NodeName;
   readonly startedAt = Date.now();
   readonly readiness: Readiness;
   readonly interception: InterceptionDriver;
+  readonly exemptions: ExemptionWatch;
+  readonly observer: Observer;
   readonly #log: Log;
   readonly #notifier = new ServiceNotifier(process.env['NOTIFY_SOCKET']);
   readonly #metrics: SupervisorMetrics;
   readonly #credentials: OwnCredentials;
-  #listeners: readonly Listener[] = [];
+  readonly #upgrader: Upgrader;
+  #listeners = HeldListeners.none();
+  #succession: Succession | undefined;
+  readonly naming: Naming;
   readonly #feed: CatalogueFeed;
+  readonly fallback: FallbackFiles;
+  readonly #disabled: DisabledFile;
   readonly #serving: ServingWatch;
   readonly #guard: GuardDriver;
+  readonly #outages: HostOutages;
   readonly #reloader: Reloader;
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
@@ -87,6 +109,7 @@ class Supervisor implements AdminView {
       this.#log.info({ ready, blockers: this.readiness.list }, ready ? 'ready' : 'not ready'),
     );
     makeDirectories(config);
+    this.naming = new Naming(config, this.#log);
     this.#feed = this.#newFeed(config);
     this.interception = new InterceptionDriver({
       config,
@@ -97,13 +120,35 @@ class Supervisor implements AdminView {
         this.#tellReady();
       },
       onApplied: (version) => this.#feed.applied(version),
+      onAllowList: (entries) => this.exemptions.setList(entries),
+      onUnattended: (render) => this.fallback.changed(render),
     });
+    this.fallback = new FallbackFiles(config.daemon.stateDirectory, this.#log);
+    this.#disabled = new DisabledFile(config.capture.disabledFile, {
+      changed: (disabled) => {
+        if (disabled) this.#log.warn('disabled by the operator: new connections go direct');
+        void (disabled ? this.interception.suspend('disabled') : this.interception.resume('disabled'));
+      },
+      failed: (reason) => this.#log.warn({ reason }, 'capture.disabledFile'),
+    });
+    this.exemptions = new ExemptionWatch({
+      follow: (changed) => this.naming.hostNames.follow(changed),
+      patienceMs: config.names.resolveTimeout,
+      log: this.#log.child({ component: 'capture' }),
+      changed: ({ exempt, only }) => this.interception.setExemptions(exempt, only),
+    });
+    this.exemptions.setOnly(config.capture.only);
+    this.observer = new Observer(config, this.#poller, this.#log);
     this.#serving = new ServingWatch(this.interception, this.#log);
     this.#guard = new GuardDriver({
       limits: config.guard,
       log: this.#log,
       counters: this.#metrics.counters,
       interception: this.interception,
+    });
+    this.#outages = new HostOutages((addresses, down) => {
+      this.interception.setDown(addresses);
+      this.#metrics.outages(down);
     });
     this.#reloader = new Reloader({
       log: this.#log,
@@ -112,6 +157,13 @@ class Supervisor implements AdminView {
       stopping: () => this.#stopping !== undefined,
       apply: (scope) => this.#apply(scope),
       counted: (outcome) => this.#metrics.reload(outcome),
+    });
+    this.#upgrader = new Upgrader({
+      ...{ log: this.#log, notifier: this.#notifier, program: this.#program, lines: options.commandLines },
+      inherited: this.#inherited,
+      listeners: () => this.#listeners.offer(),
+      handOver: async () => this.#succession?.handOver(this.#workers ?? []),
+      goOn: () => this.#tellReady(),
     });
     this.#ended = new Promise((resolve) => {
       this.#end = resolve;
@@ -132,6 +184,10 @@ class Supervisor implements AdminView {
     return this.#workers;
   }
 
+  get leftovers(): Iterable<Leftover> {
+    return this.#succession?.leftovers ?? [];
+  }
+
   get certificateExpiresAt(): number | undefined {
     return this.#credentials.expiresAt;
   }
@@ -143,6 +199,7 @@ class Supervisor implements AdminView {
   async run(): Promise<void> {
     const { config } = this;
     this.#handleSignals();
+    this.#watchdog();
     this.#log.info(
       { version: this.version, node: this.node, zone: config.node.zone, role: this.role },
       'starting',
@@ -154,6 +211,7 @@ class Supervisor implements AdminView {
         if (this.#stopping !== undefined) break;
       }
     } catch (error) {
+      await this.#upgrader.fallBack(error);
       await this.#stop();
       throw error;
     }
@@ -170,16 +228,29 @@ class Supervisor implements AdminView {
     };
     return [
       async () => {
-        this.#listeners = await openListenersSoon(this.#config);
+        const succession = this.#newSuccession();
+        this.#succession = succession;
+        const offered = [
+          ...takeListenDescriptors(process.env, process.pid),
+          ...(this.#inherited?.listeners ?? []),
+        ];
+        this.#listeners = await HeldListeners.hold(this.#config, offered, {
+          notifier: this.#notifier,
+          log: this.#log,
+          onTaken: () => succession.portTaken(),
+        });
       },
       () => this.#credentials.load(this.#config),
+      () => this.naming.load(),
       () => this.knowledge.load(),
       () => {
         const path = transparentSocketPath(daemon.runtimeDirectory);
         this.#sockets = new TransparentSockets(this.#poller, path, this.#log);
       },
+      () => this.#succession!.gather(this.#listeners.all),
       () => {
-        this.#workers = this.#startWorkers();
+        this.#workers = this.#startWorkers(this.#succession!);
+        this.#checkWorkers(); // those that were adopted serve already
       },
       async () => {
         this.#servers.push(await serveAdmin(adminSocket(daemon.runtimeDirectory), admin));
@@ -188,17 +259,23 @@ class Supervisor implements AdminView {
         const { metricsListen } = telemetry;
         if (metricsListen !== 'off') this.#servers.push(await serveMetrics(metricsListen, admin, source));
       },
+      () => this.#disabled.start(),
+      () => this.observer.load(),
+      () => this.observer.configure(this.#config),
       () => this.interception.start(),
-      () => {
-        this.#feed.follow();
-        this.#watchdog();
-      },
+      () => this.naming.follow(this.knowledge.catalogue),
+      () => this.#feed.follow(),
     ];
   }
 
   async reload(): Promise<ReloadAnswer> {
     this.#notifier.tell('reloading');
     return await this.#reloader.reload().finally(() => this.#tellReady());
+  }
+
+  upgrade(): Promise<UpgradeStep> {
+    if (this.#stopping !== undefined) throw new MeshError('draining', 'agent', 'the agent stops');
+    return this.#upgrader.prepare(this.startedAt);
   }
 
   /** Begins to end and resolves once new connections go direct; what lives may finish. */
@@ -211,7 +288,7 @@ class Supervisor implements AdminView {
   #newKnowledge(config: Config): Knowledge {
     return new Knowledge(config, this.#log, {
       answered: (tier, known) => this.#metrics.cacheAnswered(tier, known),
-      decorate: (service) => service,
+      decorate: (service) => this.naming.decorate(service),
     });
   }
 
@@ -226,32 +303,45 @@ class Supervisor implements AdminView {
 
   #metricsView() {
     const { ready } = this.readiness;
-    const { knowledge, workers, interception, certificateExpiresAt } = this;
-    return { ready, knowledge, workers, interception, certificateExpiresAt };
+    const { knowledge, workers, interception, exemptions, observer, certificateExpiresAt } = this;
+    return { ready, knowledge, workers, interception, exemptions, observer, certificateExpiresAt };
   }
 
-  #startWorkers(): WorkerSet {
+  #newSuccession(): Succession {
+    return new Succession({
+      ...{ log: this.#log, poller: this.#poller, program: this.#program, adoptable: this.#notifier.managed },
+      config: () => this.#config,
+      settings: () => this.#workerSettings(),
+      onMetrics: (name, delta) => this.#metrics.worker(name, delta as never),
+      onGone: (name) => this.#metrics.leftoverGone(name),
+    });
+  }
+
+  #startWorkers(succession: Succession): WorkerSet {
     const { daemon } = this.#config;
-    const launch = {
-      listeners: this.#listeners,
-      epoch: randomBytes(8).readBigUInt64LE(),
-      hangTimeoutMs: daemon.hangTimeout,
-    };
     return new WorkerSet({
       size: workerCount(this.#config),
       hangTimeoutMs: daemon.hangTimeout,
       heartbeatMs: daemon.heartbeatInterval,
-      start: (index, events) => launchWorker(index, launch, events),
+      start: (index, events) => succession.start(index, events),
       full: () => this.#feed.full(),
       settings: () => this.#workerSettings(),
       onAcknowledged: (version) => {
         const snapshot = this.#feed.acknowledged(version);
-        if (snapshot !== undefined) this.interception.acknowledged(snapshot);
+        if (snapshot === undefined) return;
+        this.#outages.use(snapshot);
+        this.interception.acknowledged(snapshot);
+      },
+      onBeat: (silentMs) => {
+        this.#serving.beat(silentMs, this.#config.daemon.suspendTimeout);
+        this.#answerNames();
       },
       onMetrics: (index, delta) => this.#metrics.worker(`worker-${index}`, delta as never),
       onMeasured: (index, vitals) => this.#guard.measured(`worker-${index}`, vitals),
+      onOutages: (pid, down) => this.#outages.heard(pid, down),
       onTransition: (index, pid, from, to) => {
         this.#log.info({ worker: index, pid, from, to }, `worker: ${from} → ${to}`);
+        if (to === 'draining' || to === 'gone') this.#outages.gone(pid);
         this.#checkWorkers();
       },
       onExit: (index, pid, why) => {
@@ -280,6 +370,15 @@ class Supervisor implements AdminView {
     this.readiness.set('workers', serving === 0 ? `0 of ${size} serve` : undefined);
     this.#tellReady();
     this.#serving.check(serving, this.#config.daemon.suspendTimeout);
+    this.#answerNames();
+    this.#succession?.changed(workers);
+  }
+
+  /** Names resolve also while no worker answers. */
+  #answerNames(): void {
+    if (this.#stopping !== undefined) return;
+    const nobody = this.workers.serving === 0 || this.interception.suspensions.includes('nobody-serves');
+    this.naming.standIn(nobody, this.#listeners.all);
   }
 
   /** To systemd the agent is up when it serves: an unreachable registry must not fail the boot of a host. */
@@ -297,9 +396,16 @@ class Supervisor implements AdminView {
     await this.interception.configure(next);
     this.#config = next;
     this.#log.level = next.telemetry.logLevel;
+    this.exemptions.setOnly(next.capture.only);
+    this.observer.configure(next);
     this.#guard.configure(next.guard);
+    this.#disabled.configure(next.capture.disabledFile);
     await this.#credentials.load(next);
-    if (knowledge !== undefined) await this.#feed.replace(knowledge);
+    this.naming.configure(next);
+    if (knowledge !== undefined) {
+      await this.#feed.replace(knowledge);
+      this.naming.follow(knowledge.catalogue);
+    }
     this.workers.configure(this.#workerSettings());
   }
 
@@ -312,6 +418,7 @@ class Supervisor implements AdminView {
     });
     process.on('SIGUSR1', () => {
       for (const worker of this.#workers ?? []) worker.reopenLogs();
+      for (const { worker } of this.leftovers) worker.reopenLogs();
     });
   }
 
@@ -332,15 +439,32 @@ class Supervisor implements AdminView {
   async #stopOnce(): Promise<void> {
     this.#serving.stop();
     this.#guard.stop();
+    this.#disabled.stop();
     this.readiness.set('draining', 'the agent stops');
     this.#notifier.tell('stopping', 'draining');
     await this.interception.withdraw();
-    await this.#workers?.drain(this.#config.daemon.drainTimeout, EXIT_GRACE_MS);
-    await this.interception.remove();
-    closeListeners(this.#listeners);
+    await this.fallback.stop();
+    this.naming.standIn(false, []);
+    const { drainTimeout } = this.#config.daemon;
+    const leftovers = this.#succession?.leftovers.leave(drainTimeout);
+    // A service manager leaves the workers alone: they finish by themselves, and the next agent can start meanwhile.
+    if (this.#notifier.managed) await this.#workers?.leave(drainTimeout);
+    else {
+      await this.#workers?.drain(drainTimeout, EXIT_GRACE_MS);
+      await this.interception.remove();
+    }
+    await leftovers;
+    this.#succession?.close();
+    this.#listeners.close();
     this.#sockets?.close();
+    this.exemptions.stop();
+    await this.observer.stop();
     this.#poller.close();
-    await Promise.all([this.knowledge.stop(), ...this.#servers.map((server) => server.close())]);
+    await Promise.all([
+      this.knowledge.stop(),
+      this.naming.stop(),
+      ...this.#servers.map((server) => server.close()),
+    ]);
     this.#log.info('stopped');
     this.#log.flush(() => this.#end());
   }

@@ -1,16 +1,18 @@
 import { Socket } from 'node:net';
+import { socketInode } from '../io/bound-socket.ts';
 import { raiseDescriptorLimit } from '../io/descriptors.ts';
 import { createLog } from '../telemetry/log.ts';
 import { NodeDataPlane } from './data-plane.ts';
 import { CONTROL_FD, FIRST_LISTENER_FD, WORKER_VARIABLE, type WorkerBirth } from './launch.ts';
+import { OwnProgram } from './own-program.ts';
 import { Worker } from './worker.ts';
 
 /*
  * Entry of a worker process. It ends when its supervisor says so or is gone, never by a signal that was meant for the
- * supervisor (a terminal sends Ctrl-C to the whole group).
+ * supervisor (a terminal sends Ctrl-C to the whole group). SIGTERM ends one that has no supervisor: a host that shuts
+ * down does not wait for it.
  */
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const)
-  process.on(signal, () => {});
+for (const signal of ['SIGINT', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const) process.on(signal, () => {});
 
 const birth = JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as WorkerBirth;
 const log = createLog({ level: 'info', process: `worker-${birth.index}` });
@@ -22,12 +24,27 @@ process.on('uncaughtException', (error) => {
   log.flush(() => process.exit(70));
 });
 
+const { build } = new OwnProgram().identity;
+if (build !== birth.build) {
+  // The two would not understand each other.
+  log.fatal(
+    { build, supervisor: birth.build },
+    'worker: the program was replaced twice; run: mesh-node upgrade',
+  );
+  log.flush(() => process.exit(78));
+}
+
 raiseDescriptorLimit();
-new Worker(
+const worker = new Worker(
   new Socket({ fd: CONTROL_FD, readable: true, writable: true }),
+  {
+    ...{ build, index: birth.index, epoch: birth.epoch, adoptable: birth.adoptable },
+    listeners: listeners.map(({ fd }) => socketInode(fd)),
+  },
   (settings) => {
     log.level = settings.config.telemetry.logLevel;
     return new NodeDataPlane(settings, { index: birth.index, listeners, epoch: BigInt(birth.epoch), log });
   },
   (code) => log.flush(() => process.exit(code)),
 );
+process.on('SIGTERM', () => worker.end());

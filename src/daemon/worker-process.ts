@@ -1,7 +1,6 @@
-import type { ChildProcess } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { MeshError } from '../model/errors.ts';
-import type { SnapshotDelta } from '../model/snapshot.ts';
+import type { Claim, SnapshotDelta } from '../model/snapshot.ts';
 import {
   ControlChannel,
   type ToSupervisor,
@@ -11,6 +10,7 @@ import {
   type WorkerSettings,
 } from './control.ts';
 import type { Vitals } from './vitals.ts';
+import type { WorkerLife } from './worker-life.ts';
 
 /** A worker's life, in order; `gone` is final. */
 export const workerStates = ['starting', 'syncing', 'serving', 'draining', 'gone'] as const;
@@ -24,6 +24,15 @@ const MAY_FOLLOW: Readonly<Record<WorkerState, readonly WorkerState[]>> = {
   gone: [],
 };
 
+/** The supervisor's end of a conversation. */
+export type WorkerLink = ControlChannel<ToWorker, ToSupervisor>;
+
+/** Time that a worker has to end after it has said goodbye. */
+const EXIT_GRACE_MS = 2_000;
+
+/** Time that a worker has to take the last words of its supervisor. */
+const FLUSH_MS = 1_000;
+
 /** Questions to one worker that may be open at once. */
 const MAX_QUESTIONS = 64;
 /** A worker that does not serve yet may be silent for this long: on a host that boots, everything starts at once. */
@@ -34,6 +43,7 @@ export interface WorkerEvents {
   acknowledged(worker: WorkerProcess, version: number): void;
   metrics(worker: WorkerProcess, delta: unknown): void;
   measured(worker: WorkerProcess, vitals: Vitals): void;
+  outages(worker: WorkerProcess, down: readonly Claim[]): void;
   /** The process is gone; `why` is for people. */
   exited(worker: WorkerProcess, why: string): void;
 }
@@ -51,38 +61,38 @@ export class WorkerProcess {
   readonly startedAt = Date.now();
   /** Newest snapshot that this worker routes by; -1 before it has one. */
   acknowledged = -1;
-  readonly #child: ChildProcess;
+  readonly #life: WorkerLife;
   readonly #control: ControlChannel<ToWorker, ToSupervisor>;
   readonly #events: WorkerEvents;
   readonly #questions = new Map<number, Question>();
   readonly #hangTimeoutMs: number;
-  #state: WorkerState = 'starting';
+  #state: WorkerState;
   #sequence = 0;
   #lastSign = performance.now();
   #killedFor: string | undefined;
+  #left = false;
 
   constructor(
     index: number,
-    child: ChildProcess,
-    socket: Socket,
+    life: WorkerLife,
+    link: Socket | WorkerLink,
     hangTimeoutMs: number,
     events: WorkerEvents,
+    state: WorkerState = 'starting',
   ) {
     this.index = index;
-    this.pid = child.pid ?? -1;
-    this.#child = child;
+    this.pid = life.pid;
+    this.#life = life;
+    this.#state = state;
     this.#events = events;
     this.#hangTimeoutMs = hangTimeoutMs;
-    this.#control = new ControlChannel(
-      socket,
-      (message) => this.#receive(message),
-      () => this.kill('its control socket closed'),
-    );
-    child.once('error', (error) => this.#exited(`could not be started: ${error.message}`));
-    child.once('exit', (code, signal) => {
-      const how = signal === null ? `exited with ${code}` : `ended by ${signal}`;
-      this.#exited(this.#killedFor === undefined ? how : `${how}: ${this.#killedFor}`);
-    });
+    const receive = (message: ToSupervisor) => this.#receive(message);
+    const closed = () => this.#hungUp();
+    if (link instanceof ControlChannel) {
+      this.#control = link;
+      link.handTo(receive, closed);
+    } else this.#control = new ControlChannel(link, receive, closed);
+    life.onEnd((how) => this.#exited(this.#killedFor === undefined ? how : `${how}: ${this.#killedFor}`));
   }
 
   get state(): WorkerState {
@@ -104,18 +114,28 @@ export class WorkerProcess {
   restart(deltas: readonly SnapshotDelta[]): void {
     this.acknowledged = -1;
     deltas.forEach((delta, at) => {
-      this.#send({ t: 'delta', delta, first: at === 0 });
+      this.#send({ t: 'delta', delta, first: at === 0, more: at < deltas.length - 1 });
     });
   }
 
   /** Sends the next change of the catalogue. */
   publish(delta: SnapshotDelta): void {
-    this.#send({ t: 'delta', delta, first: false });
+    this.#send({ t: 'delta', delta, first: false, more: false });
+  }
+
+  /** Milliseconds since its last sign of life. */
+  get silentMs(): number {
+    return performance.now() - this.#lastSign;
+  }
+
+  /** Its silence until now does not count. */
+  excuse(): void {
+    this.#lastSign = performance.now();
   }
 
   /** Asks for a sign of life, and ends a worker that has given none for too long (SIGSTOP, endless loop). */
   heartbeat(): void {
-    const silent = performance.now() - this.#lastSign;
+    const silent = this.silentMs;
     const booting = this.#state === 'starting' || this.#state === 'syncing';
     const patience = booting ? Math.max(BOOT_TIMEOUT_MS, this.#hangTimeoutMs) : this.#hangTimeoutMs;
     if (silent > patience) this.kill(`no sign of life for ${Math.round(silent)} ms`);
@@ -150,20 +170,44 @@ export class WorkerProcess {
     this.#send({ t: 'reopen-logs' });
   }
 
-  drain(timeoutMs: number): void {
-    if (this.#state === 'gone' || this.#state === 'draining') return;
-    this.#become('draining');
-    this.#send({ t: 'drain', timeoutMs });
+  /** `letGo`: of every listening socket, at once. A second call can only bring the end nearer. */
+  drain(timeoutMs: number, letGo: boolean): void {
+    if (this.#state === 'gone') return;
+    if (this.#state !== 'draining') this.#become('draining');
+    this.#send({ t: 'drain', timeoutMs, letGo });
+  }
+
+  /** Tells it that another supervisor comes; resolves once it was told, or does not listen. */
+  awaitNext(): Promise<void> {
+    this.#send({ t: 'await' });
+    return this.#control.flushed(FLUSH_MS);
+  }
+
+  /** Ends the conversation, not the worker: resolves once everything said has left. */
+  leave(): Promise<void> {
+    this.#left = true;
+    this.#life.release();
+    return this.#control.flushed(FLUSH_MS).then(() => this.#control.finish(() => {}));
   }
 
   kill(why: string): void {
     if (this.#state === 'gone' || this.#killedFor !== undefined) return;
     this.#killedFor = why;
-    this.#child.kill('SIGKILL');
+    this.#life.kill();
+  }
+
+  #hungUp(): void {
+    if (this.#left) return;
+    // One that drains says goodbye and ends.
+    if (this.#state === 'draining') {
+      this.#life.hungUp();
+      setTimeout(() => this.kill('it said goodbye and did not end'), EXIT_GRACE_MS).unref();
+    } else this.kill('its control socket closed');
   }
 
   #send(message: ToWorker): void {
-    if (this.#state !== 'gone' && !this.#control.send(message))
+    // That a conversation is over is told elsewhere.
+    if (this.#state !== 'gone' && this.#control.open && !this.#control.send(message))
       this.kill('it does not read its control socket');
   }
 
@@ -183,6 +227,9 @@ export class WorkerProcess {
       case 'vitals':
         this.#events.measured(this, message.vitals);
         return;
+      case 'outages':
+        this.#events.outages(this, message.down);
+        return;
       case 'list': {
         const question = this.#questions.get(message.id);
         if (question === undefined) return;
@@ -191,6 +238,7 @@ export class WorkerProcess {
         question.resolve(message.listing);
         return;
       }
+      case 'hello':
       case 'pong':
       case 'drained':
         return;

@@ -1,4 +1,4 @@
-import type { SnapshotDelta } from '../model/snapshot.ts';
+import type { Claim, SnapshotDelta } from '../model/snapshot.ts';
 import type { WorkerSettings } from './control.ts';
 import type { Vitals } from './vitals.ts';
 import type { WorkerProcess, WorkerState } from './worker-process.ts';
@@ -13,6 +13,7 @@ export interface WorkerSetOptions {
   readonly size: number;
   readonly hangTimeoutMs: number;
   readonly heartbeatMs: number;
+  /** A worker that begins, or one that serves already. */
   start(index: number, events: ConstructorParameters<typeof WorkerProcess>[4]): WorkerProcess;
   /** The whole catalogue, for a worker that begins. */
   full(): readonly SnapshotDelta[];
@@ -21,8 +22,11 @@ export interface WorkerSetOptions {
   onAcknowledged(version: number): void;
   onMetrics(index: number, delta: unknown): void;
   onMeasured(index: number, vitals: Vitals): void;
+  onOutages(pid: number, down: readonly Claim[]): void;
   onTransition(index: number, pid: number, from: WorkerState, to: WorkerState): void;
   onExit(index: number, pid: number, why: string): void;
+  /** With each round of heartbeats: how long none of those that serve has given a sign of life; undefined: none serves. */
+  onBeat?(silentMs: number | undefined): void;
 }
 
 /** The workers of this agent: keeps their number, tells all of them everything, knows what all of them know. */
@@ -40,8 +44,15 @@ export class WorkerSet {
   constructor(options: WorkerSetOptions) {
     this.#options = options;
     for (let index = 0; index < options.size; index++) this.#start(index);
+    let last = performance.now();
     this.#heartbeat = setInterval(() => {
+      const now = performance.now();
+      // Nobody is judged by a time in which this process itself was stopped or busy.
+      if (now - last > options.hangTimeoutMs / 2)
+        for (const worker of this.#workers.values()) worker.excuse();
+      last = now;
       for (const worker of this.#workers.values()) worker.heartbeat();
+      options.onBeat?.(this.#silence());
     }, options.heartbeatMs);
   }
 
@@ -53,6 +64,13 @@ export class WorkerSet {
     let serving = 0;
     for (const worker of this.#workers.values()) if (worker.state === 'serving') serving++;
     return serving;
+  }
+
+  #silence(): number | undefined {
+    let least: number | undefined;
+    for (const { state, silentMs } of this.#workers.values())
+      if (state === 'serving') least = Math.min(least ?? silentMs, silentMs);
+    return least;
   }
 
   get size(): number {
@@ -80,18 +98,34 @@ export class WorkerSet {
 
   /** Lets every worker finish its connections; resolves when all are gone. Nothing is started again. */
   async drain(timeoutMs: number, graceMs: number): Promise<void> {
-    this.#draining = true;
-    clearInterval(this.#heartbeat);
-    for (const timer of this.#pending) clearTimeout(timer);
+    this.#cease();
     if (this.#workers.size === 0) return;
     const killer = setTimeout(() => {
       for (const worker of this.#workers.values()) worker.kill('it did not finish draining');
     }, timeoutMs + graceMs);
     await new Promise<void>((resolve) => {
       this.#onEmpty = resolve;
-      for (const worker of this.#workers.values()) worker.drain(timeoutMs);
+      for (const worker of this.#workers.values()) worker.drain(timeoutMs, false);
     });
     clearTimeout(killer);
+  }
+
+  /** Leaves the workers to themselves, with this long for their connections; resolves once all were told. */
+  async leave(timeoutMs: number): Promise<void> {
+    this.#cease();
+    await Promise.all(
+      Array.from(this.#workers.values(), (worker) => {
+        worker.drain(timeoutMs, true);
+        return worker.leave();
+      }),
+    );
+  }
+
+  /** Nobody is watched or replaced any more. */
+  #cease(): void {
+    this.#draining = true;
+    clearInterval(this.#heartbeat);
+    for (const timer of this.#pending) clearTimeout(timer);
   }
 
   #start(index: number): void {
@@ -100,11 +134,14 @@ export class WorkerSet {
       acknowledged: () => this.#announce(),
       metrics: (w, delta) => this.#options.onMetrics(w.index, delta),
       measured: (w, vitals) => this.#options.onMeasured(w.index, vitals),
+      outages: (w, down) => this.#options.onOutages(w.pid, down),
       exited: (w, why) => this.#exited(w, why),
     });
     this.#workers.set(index, worker);
     worker.configure(this.#options.settings());
-    worker.begin(this.#options.full());
+    // An adopted one serves all the while, with what it knew.
+    if (worker.state === 'serving') worker.restart(this.#options.full());
+    else worker.begin(this.#options.full());
   }
 
   /** Tells the version that every worker has; a worker that is being replaced holds it back, for a bounded time. */

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { applyDelta, emptySnapshot, type Snapshot } from '../model/snapshot.ts';
+import { applyDelta, type Claim, emptySnapshot, type Snapshot } from '../model/snapshot.ts';
 import {
   ControlChannel,
   type ToSupervisor,
@@ -8,6 +8,8 @@ import {
   type WorkerListing,
   type WorkerSettings,
 } from './control.ts';
+import { startFingerprint, type WorkerHello } from './hello.ts';
+import { SupervisorSearch } from './supervisor-search.ts';
 import { type VitalCounts, VitalSigns, type Vitals } from './vitals.ts';
 
 /** What carries the bytes; made once the settings are known. */
@@ -19,6 +21,8 @@ export interface DataPlane {
   serve(): void;
   /** What it counts of connections for the vital signs. */
   readonly vitals: VitalCounts;
+  /** What it holds for dead by experience: told now, and whenever that changes. */
+  followOutages(listener: (down: readonly Claim[]) => void): void;
   /** Told of each measurement of this process. */
   measured(vitals: Vitals): void;
   list(list: WorkerList, limit: number): WorkerListing;
@@ -26,18 +30,33 @@ export interface DataPlane {
   metrics(): unknown;
   reopenLogs(): void;
   /**
-   * Accepts nothing new, waits for what lives; answers how many connections had to be cut. `orphan`: the supervisor is
-   * gone, and the ports are wanted by the next one.
+   * Accepts nothing new, waits for what lives; answers how many connections had to be cut. `letGo`: of every listening
+   * socket, at once.
    */
-  drain(timeoutMs: number, orphan: boolean): Promise<number>;
+  drain(timeoutMs: number, letGo: boolean): Promise<number>;
+  /** Ends what lives, now; `drain` resolves then. */
+  cut(): void;
+}
+
+/** What a worker can say of itself to a supervisor that does not know it. */
+export interface WorkerOrigin extends Pick<WorkerHello, 'build' | 'index' | 'epoch' | 'listeners'> {
+  /**
+   * The listening sockets are kept by the service manager as well: a worker without a supervisor can serve on without
+   * holding a port that the next one has to bind.
+   */
+  readonly adoptable: boolean;
 }
 
 /**
- * The conversation of a worker with its supervisor. A worker whose supervisor is gone finishes its connections and
- * ends: nobody would tell it of changes any more.
+ * The conversation of a worker with its supervisor. A worker that lost its supervisor serves on with what it knows for
+ * `daemon.orphanTimeout` and looks for the next one; then it finishes its connections and ends: nobody would tell it of
+ * changes any more. One that is not adoptable does so at once.
  */
 export class Worker {
-  readonly #control: ControlChannel<ToSupervisor, ToWorker>;
+  readonly #origin: WorkerOrigin;
+  readonly #startedAt = Date.now();
+  readonly #search = new SupervisorSearch((socket) => this.#found(socket));
+  #control: ControlChannel<ToSupervisor, ToWorker>;
   readonly #makePlane: (settings: WorkerSettings) => DataPlane;
   readonly #exit: (code: number) => void;
   #plane: DataPlane | undefined;
@@ -45,20 +64,58 @@ export class Worker {
   #snapshot: Snapshot = emptySnapshot;
   #flush: NodeJS.Timeout | undefined;
   #signs: VitalSigns | undefined;
+  /** A catalogue that is being sent. */
+  #coming: Snapshot | undefined;
+  #serving = false;
   #draining = false;
+  /** The supervisor said that another one will come. */
+  #awaiting = false;
+  #orphaned: NodeJS.Timeout | undefined;
+  #deadline = Number.POSITIVE_INFINITY;
 
   constructor(
     socket: Socket,
+    origin: WorkerOrigin,
     makePlane: (settings: WorkerSettings) => DataPlane,
     exit: (code: number) => void,
   ) {
+    this.#origin = origin;
     this.#makePlane = makePlane;
     this.#exit = exit;
-    this.#control = new ControlChannel<ToSupervisor, ToWorker>(
+    this.#control = this.#converse(socket);
+  }
+
+  /** Told to end by somebody who is not its supervisor: heard only by a worker that has none. */
+  end(): void {
+    if (!this.#control.open) this.#drain(0, true);
+  }
+
+  #converse(socket: Socket): ControlChannel<ToSupervisor, ToWorker> {
+    return new ControlChannel<ToSupervisor, ToWorker>(
       socket,
       (message) => this.#receive(message),
-      () => this.#drain(this.#settings?.config.daemon.drainTimeout ?? 0, true),
+      () => this.#lost(),
     );
+  }
+
+  #lost(): void {
+    const daemon = this.#settings?.config.daemon;
+    const alone = () => this.#drain(daemon?.drainTimeout ?? 0, true);
+    if (daemon === undefined || !this.#serving || !(this.#origin.adoptable || this.#awaiting)) alone();
+    else if (!this.#draining) this.#orphaned = setTimeout(alone, daemon.orphanTimeout);
+    if (daemon !== undefined) this.#search.start(daemon.runtimeDirectory, this.#draining);
+  }
+
+  #found(socket: Socket): void {
+    clearTimeout(this.#orphaned);
+    this.#awaiting = false;
+    this.#control = this.#converse(socket);
+    const { build, index, epoch, listeners } = this.#origin;
+    const hello: WorkerHello = {
+      ...{ build, index, epoch, listeners, startedAt: this.#startedAt, draining: this.#draining },
+      fingerprint: startFingerprint(this.#settings!),
+    };
+    this.#control.send({ t: 'hello', hello });
   }
 
   #receive(message: ToWorker): void {
@@ -67,15 +124,22 @@ export class Worker {
         this.#configure(message.settings);
         return;
       case 'delta': {
-        if (message.first) this.#snapshot = { ...emptySnapshot, version: message.delta.base };
-        this.#snapshot = applyDelta(this.#snapshot, message.delta);
+        const known = message.first
+          ? { ...emptySnapshot, version: message.delta.base }
+          : (this.#coming ?? this.#snapshot);
+        this.#coming = applyDelta(known, message.delta);
+        if (message.more) return;
+        this.#snapshot = this.#coming;
+        this.#coming = undefined;
         this.#plane?.use(this.#snapshot);
         this.#control.send({ t: 'ack', version: this.#snapshot.version });
         return;
       }
       case 'synced':
         this.#plane?.serve();
+        this.#serving = true;
         this.#measure();
+        this.#plane?.followOutages((down) => this.#control.send({ t: 'outages', down }));
         this.#control.send({ t: 'ready' });
         return;
       case 'ping':
@@ -94,7 +158,10 @@ export class Worker {
         this.#plane?.reopenLogs();
         return;
       case 'drain':
-        this.#drain(message.timeoutMs, false);
+        this.#drain(message.timeoutMs, message.letGo);
+        return;
+      case 'await':
+        this.#awaiting = true;
         return;
     }
   }
@@ -120,14 +187,23 @@ export class Worker {
   }
 
   #sendMetrics(): void {
-    if (this.#plane !== undefined) this.#control.send({ t: 'metrics', delta: this.#plane.metrics() });
+    // What nobody hears is counted on.
+    if (this.#plane !== undefined && this.#control.open)
+      this.#control.send({ t: 'metrics', delta: this.#plane.metrics() });
   }
 
-  #drain(timeoutMs: number, orphan: boolean): void {
-    if (this.#draining) return;
+  /** A second call can only bring the end nearer. */
+  #drain(timeoutMs: number, letGo: boolean): void {
+    const deadline = performance.now() + timeoutMs;
+    const sooner = deadline < this.#deadline;
+    this.#deadline = Math.min(this.#deadline, deadline);
+    if (this.#draining) {
+      if (sooner) setTimeout(() => this.#plane?.cut(), timeoutMs);
+      return;
+    }
     this.#draining = true;
     this.#signs?.stop();
-    const drained = this.#plane?.drain(timeoutMs, orphan) ?? Promise.resolve(0);
+    const drained = this.#plane?.drain(timeoutMs, letGo) ?? Promise.resolve(0);
     drained.then(
       (cut) => {
         this.#sendMetrics();

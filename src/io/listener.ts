@@ -89,6 +89,17 @@ export class TcpListener implements PollTarget {
     poller.register(fd, INTEREST_ACCEPT, this);
   }
 
+  /** Accepts what waits in the queue now, at most so many. */
+  takeWaiting(most: number): void {
+    for (let taken = 0; taken < most; ) {
+      const before = this.accepted + this.rejected;
+      this.ready();
+      const now = this.accepted + this.rejected - before;
+      if (now === 0) return;
+      taken += now;
+    }
+  }
+
   /** Leaves new connections in the queue, for other processes that share the socket, or for later. */
   pause(): void {
     if (this.#paused) return;

@@ -28,13 +28,20 @@ export function unixAddress(path: string): Uint8Array | undefined {
   return address;
 }
 
-/** The user id of the process at the other end, as the kernel noted it when it connected; undefined: unknown. */
-export function peerUser(fd: number): number | undefined {
+/** A process as the kernel saw it when it connected. */
+interface PeerProcess {
+  readonly pid: number;
+  readonly uid: number;
+}
+
+/** Who is at the other end of a connected unix socket; undefined when the kernel does not say. */
+function peerProcess(fd: number): PeerProcess | undefined {
   const credentials = new Uint8Array(UCRED_SIZE);
   const size = new Uint8Array(4);
   new DataView(size.buffer).setUint32(0, UCRED_SIZE, true);
   if (libc.getsockopt(fd, c.SOL_SOCKET, c.SO_PEERCRED, credentials, size) < 0) return undefined;
-  return new DataView(credentials.buffer).getUint32(4, true);
+  const view = new DataView(credentials.buffer);
+  return { pid: view.getInt32(0, true), uid: view.getUint32(4, true) };
 }
 
 /**
@@ -47,7 +54,7 @@ export function connectUnix(path: string, user: number): number | undefined {
   const fd = libc.socket(c.AF_UNIX, c.SOCK_STREAM | c.SOCK_NONBLOCK | c.SOCK_CLOEXEC, 0);
   if (fd < 0) return undefined;
   // On a unix socket it succeeds or fails at once.
-  if (libc.connect(fd, address, address.length) === 0 && peerUser(fd) === user) return fd;
+  if (libc.connect(fd, address, address.length) === 0 && peerProcess(fd)?.uid === user) return fd;
   libc.close(fd);
   return undefined;
 }
@@ -57,13 +64,13 @@ export class UnixListener implements PollTarget {
   readonly #poller: Poller;
   readonly #fd: number;
   readonly #user: number;
-  readonly #onConnection: (fd: number) => void;
+  readonly #onConnection: (fd: number, pid: number) => void;
 
   /**
-   * Takes the path over, whatever stood there. `onConnection` is given descriptors of connections of this process's
-   * own user; others are closed at once. Throws a MeshError.
+   * Takes the path over, whatever stood there. `onConnection` is given connections of processes of
+   * this process's own user; others are closed at once. Throws a MeshError.
    */
-  constructor(poller: Poller, path: string, onConnection: (fd: number) => void) {
+  constructor(poller: Poller, path: string, onConnection: (fd: number, pid: number) => void) {
     this.#poller = poller;
     this.#user = process.geteuid!();
     this.#onConnection = onConnection;
@@ -76,7 +83,8 @@ export class UnixListener implements PollTarget {
     for (let i = 0; i < BACKLOG; i++) {
       const fd = libc.accept4(this.#fd, null, null, c.SOCK_NONBLOCK | c.SOCK_CLOEXEC);
       if (fd < 0) return;
-      if (peerUser(fd) === this.#user) this.#onConnection(fd);
+      const peer = peerProcess(fd);
+      if (peer?.uid === this.#user) this.#onConnection(fd, peer.pid);
       else libc.close(fd);
     }
   }

@@ -11,6 +11,7 @@ import type {
   ServicesAnswer,
   StatusAnswer,
   TunnelsAnswer,
+  UpgradeAnswer,
 } from '../../../src/admin/api.ts';
 import { parseIp } from '../../../src/model/address.ts';
 import type { InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
@@ -57,8 +58,10 @@ export class FakeBackend implements AdminBackend {
       zone: 'dc1',
       startedAt: Date.now() - 65_000,
       draining: false,
+      interception: { state: 'applied', suspensions: [] },
       snapshot: { version: 7, services: 1, instances: 1 },
       workers: [{ name: 'worker-0', pid: 43, state: 'serving', snapshotVersion: 7, restarts: 0 }],
+      leftovers: [],
       guard: { state: 'in' },
       certificateExpiresAt: Date.now() + 86_400_000,
     };
@@ -114,12 +117,17 @@ export class FakeBackend implements AdminBackend {
     };
   }
 
+  suspensions: readonly string[] = [];
+
   rules(): RulesAnswer {
+    this.asked.push('rules');
     return {
-      state: 'applied',
+      state: this.suspensions.length === 0 ? 'applied' : 'withdrawn',
       mode: 'services',
       backend: 'nft',
+      suspensions: this.suspensions,
       destinations: { ipv4: 1, ipv6: 0 },
+      strict: { ipv4: 2, ipv6: 1 },
       allowEntries: 2,
       allowListProblems: ['/etc/mesh-node/allow-list:3:1: found "x", expected an address'],
       reasserted: 0,
@@ -129,6 +137,12 @@ export class FakeBackend implements AdminBackend {
   reload(): ReloadAnswer {
     if (this.failure !== undefined) throw this.failure;
     return { changed: ['telemetry'], needRestart: ['daemon'] };
+  }
+
+  async upgrade(): Promise<{ readonly answer: UpgradeAnswer; proceed(): void }> {
+    if (this.failure !== undefined) throw this.failure;
+    const answer = { from: '1.0.0', to: '1.1.0', pid: 7, startedAt: 1 };
+    return { answer, proceed: () => this.asked.push('proceed') };
   }
 
   drain(service: string | undefined): DrainAnswer {

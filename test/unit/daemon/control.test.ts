@@ -94,26 +94,35 @@ describe('Worker', () => {
       serve: () => calls.push('serve'),
       vitals: new VitalCounts(),
       measured: () => {},
+      followOutages: () => {},
       list: (list, limit) => ({ items: [list], total: limit }),
       metrics: () => 1,
       reopenLogs: () => calls.push('reopen'),
-      drain: async (_timeoutMs, orphan) => {
-        calls.push(orphan ? 'drain as an orphan' : 'drain');
+      drain: async (_timeoutMs, letGo) => {
+        calls.push(letGo ? 'drain and let go' : 'drain');
         return 2;
       },
+      cut: () => calls.push('cut'),
     };
     return { calls, made };
   }
 
   const settings = {
-    config: { telemetry: { flushInterval: 3_600_000 }, daemon: { drainTimeout: 5 } },
+    config: {
+      capture: { mode: 'all' },
+      telemetry: { flushInterval: 3_600_000 },
+      daemon: { drainTimeout: 5, orphanTimeout: 5, runtimeDirectory: '/nowhere' },
+    },
   } as never;
+  const origin = (adoptable: boolean) => ({
+    ...{ build: '1.0.0+a', index: 2, epoch: '7', listeners: [11, 12], adoptable },
+  });
   const delta = (base: number) => ({ base, services: [], removedServices: [], nodes: [], removedNodes: [] });
 
   it('applies deltas in order, acknowledges each, serves when all are there, answers, and ends after a drain', async () => {
     const { calls, made } = plane();
     const exited = new Promise<number>((resolve) => {
-      new Worker(ends[1], () => made, resolve);
+      new Worker(ends[1], origin(false), () => made, resolve);
     });
     const got = collector<ToSupervisor>();
     const answers = (message: ToSupervisor) => {
@@ -121,8 +130,8 @@ describe('Worker', () => {
     };
     const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], answers, () => {});
     supervisor.send({ t: 'settings', settings });
-    supervisor.send({ t: 'delta', delta: delta(40), first: true });
-    supervisor.send({ t: 'delta', delta: delta(41), first: false });
+    supervisor.send({ t: 'delta', delta: delta(40), first: true, more: false });
+    supervisor.send({ t: 'delta', delta: delta(41), first: false, more: false });
     supervisor.send({ t: 'synced' });
     supervisor.send({ t: 'ping', id: 7 });
     supervisor.send({ t: 'list', id: 8, list: 'tunnels', limit: 3 });
@@ -134,7 +143,7 @@ describe('Worker', () => {
       { t: 'pong', id: 7 },
       { t: 'list', id: 8, listing: { items: ['tunnels'], total: 3 } },
     ]);
-    supervisor.send({ t: 'drain', timeoutMs: 5 });
+    supervisor.send({ t: 'drain', timeoutMs: 5, letGo: false });
     expect(await exited).toBe(0);
     await got.until((items) => items.length === 7);
     expect(got.items.slice(5)).toEqual([
@@ -147,7 +156,7 @@ describe('Worker', () => {
   it('says how it is from when it serves until it drains', async () => {
     const { made } = plane();
     const exited = new Promise<number>((resolve) => {
-      new Worker(ends[1], () => made, resolve);
+      new Worker(ends[1], origin(false), () => made, resolve);
     });
     const got = collector<ToSupervisor>();
     const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], got.take, () => {});
@@ -169,7 +178,7 @@ describe('Worker', () => {
     expect(got.items.findLast((one) => one.t === 'vitals')).toMatchObject({
       vitals: { taken: 0, failed: 0 },
     });
-    supervisor.send({ t: 'drain', timeoutMs: 5 });
+    supervisor.send({ t: 'drain', timeoutMs: 5, letGo: false });
     expect(await exited).toBe(0);
     await got.until((items) => items.at(-1)?.t === 'drained');
   });
@@ -177,7 +186,7 @@ describe('Worker', () => {
   it('drains and ends when its supervisor is gone', async () => {
     const { calls, made } = plane();
     const exited = new Promise<number>((resolve) => {
-      new Worker(ends[1], () => made, resolve);
+      new Worker(ends[1], origin(false), () => made, resolve);
     });
     const supervisor = new ControlChannel<ToWorker, ToSupervisor>(
       ends[0],
@@ -188,6 +197,6 @@ describe('Worker', () => {
     supervisor.send({ t: 'synced' });
     supervisor.finish(() => ends[0].destroy());
     expect(await exited).toBe(0);
-    expect(calls).toEqual(['serve', 'drain as an orphan']);
+    expect(calls).toEqual(['serve', 'drain and let go']);
   });
 });

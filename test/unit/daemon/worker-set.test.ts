@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { ControlChannel, type ToSupervisor, type ToWorker } from '../../../src/daemon/control.ts';
+import { ChildLife } from '../../../src/daemon/worker-life.ts';
 import { type WorkerEvents, WorkerProcess } from '../../../src/daemon/worker-process.ts';
 import { WorkerSet } from '../../../src/daemon/worker-set.ts';
 
@@ -29,6 +30,8 @@ class FakeWorker extends EventEmitter {
       () => {},
     );
   }
+
+  unref(): void {}
 
   kill(signal: string): boolean {
     setImmediate(() => this.emit('exit', null, signal));
@@ -68,13 +71,14 @@ async function start(size: number, hangTimeoutMs = 60_000): Promise<void> {
       const [near, far] = pairs.shift()!;
       const fake = new FakeWorker(1000 + workers.length, far);
       workers.push(fake);
-      return new WorkerProcess(index, fake as never, near, hangTimeoutMs, events);
+      return new WorkerProcess(index, new ChildLife(fake as never), near, hangTimeoutMs, events);
     },
     full: () => [delta],
     settings: () => ({ node: 'x' }) as never,
     onAcknowledged: (version) => log.push(`all have ${version}`),
     onMetrics: () => {},
     onMeasured: () => {},
+    onOutages: () => {},
     onTransition: (index, _pid, from, to) => log.push(`${index}: ${from} → ${to}`),
     onExit: (index, _pid, why) => log.push(`${index} exit: ${why.replace(/\d+ ms/, 'N ms')}`),
   });
