@@ -54,6 +54,11 @@ export class WorkerMetrics {
     this.#counters.counter(metrics.tunnelDials, outcome).add();
   }
 
+  /** An instance that was held for dead was asked. */
+  probed(outcome: string): void {
+    this.#counters.counter(metrics.probes, outcome).add();
+  }
+
   accessLogDropped(lines: number): void {
     this.#dropped.add(lines);
   }

@@ -53,6 +53,11 @@ function wholeAddresses(service: Service): readonly Endpoint[] {
   return [...addresses, ...resolved, ...virtual.flatMap((ip) => ports.map((port) => ({ ip, port })))];
 }
 
+/** Every address that leads to a service: those that mean it as a whole, and those of its instances. */
+export function addressesOf(service: Service): readonly Endpoint[] {
+  return [...wholeAddresses(service), ...service.instances.map(({ address }) => address)];
+}
+
 /** Every address a service claims, with what the address means (docs/architecture.md, "What an address means"). */
 function claimsOf(service: Service): readonly { readonly endpoint: Endpoint; readonly claim: Claim }[] {
   const whole: Claim = { service: service.name };

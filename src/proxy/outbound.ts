@@ -1,3 +1,4 @@
+import { meansUnreached } from '../balance/outages.ts';
 import { mayRetry } from '../balance/retry.ts';
 import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
 import {
@@ -49,6 +50,10 @@ export interface OutboundDependencies {
   started(service: Service, instance: Instance, path: ConnectionPath, attempt: number): PickToken;
   /** The way through the mesh; throws nothing, failures arrive as `close`. */
   open(service: Service, instance: Instance, origin: Origin): OpenedPath;
+  /** A connection got through to this instance. */
+  reached(service: Service, instance: Instance): void;
+  /** It could not reach any of these, each for a reason that speaks of the instance. `only`: no other was meant. */
+  unreached(service: Service, tried: ReadonlySet<Instance>, only: Instance | undefined): void;
   /** The way past an agent that cannot be reached. */
   past(service: Service, instance: Instance, origin: Origin): Channel;
   /** To where a connection was going. */
@@ -63,6 +68,8 @@ export interface OutboundDependencies {
 }
 
 export interface OutboundSettings {
+  /** Bound on reaching one instance. */
+  readonly connectTimeout: number;
   /** Bound on the way through another agent, where going past it is allowed. */
   readonly agentPatience: number;
   /** Instances tried for one connection. */
@@ -70,6 +77,9 @@ export interface OutboundSettings {
   /** Bytes of the caller that are kept for another attempt; may be passed by one read. */
   readonly replayBuffer: number;
 }
+
+/** After `agentPatience`, another agent has this many times `connectTimeout`: for the way to it, and for its own dial. */
+export const AGENT_CONNECTS = 2;
 
 /** Takes captured connections to where they are meant to go. */
 export class Outbound {
@@ -137,6 +147,9 @@ class Opening implements ChannelHandler {
   #only: Instance | undefined;
   #upstream: Channel | undefined;
   #token: PickToken | undefined;
+  #instance: Instance | undefined;
+  /** Every attempt so far says that its instance cannot be reached, and not that it, or this host, did not want to. */
+  #unreached = true;
   #replay: Uint8Array[] = [];
   #replayBytes = 0;
   #clientEnded = false;
@@ -207,6 +220,7 @@ class Opening implements ChannelHandler {
     const bypass = service.mode === 'permissive' ? this.#agentless.shift() : undefined;
     if (bypass === undefined) {
       this.refuse(reason, detail);
+      if (this.#unreached && this.#tried.size > 0) this.#deps.unreached(service, this.#tried, this.#only);
       return;
     }
     const channel = this.#deps.past(service, bypass, this.#origin);
@@ -219,15 +233,23 @@ class Opening implements ChannelHandler {
     entry.instance = instance.id;
     entry.zone = instance.zone;
     entry.path = opened.path;
+    this.#instance = instance;
     const token = this.#deps.started(service, instance, opened.path, entry.attempts);
     this.#token = token;
     let late = false;
     // A peer that is cut off answers nothing at all: its callers must not wait for the last timeout.
     const mayBypass = opened.path === 'tunnel' && service.mode === 'permissive';
     if (opened.viaAgent) {
-      this.#patience = this.#deps.after(this.#deps.settings().agentPatience, () => {
+      const { agentPatience, connectTimeout } = this.#deps.settings();
+      this.#patience = this.#deps.after(agentPatience, () => {
         late = mayBypass && opened.abandon?.() === true;
         opened.doubt?.();
+        if (late) return;
+        // An agent that lives and never answers: its caller believes that it is connected, and must not wait for ever.
+        this.#patience = this.#deps.after(connectTimeout * AGENT_CONNECTS, () => {
+          late = true;
+          opened.channel.reset('timeout');
+        });
       });
     }
     this.#connect(
@@ -238,6 +260,7 @@ class Opening implements ChannelHandler {
           ? { ...closed, reason: 'timeout', source: 'peer', detail: 'no answer from the agent in time' }
           : closed;
         const agentFailed = opened.viaAgent && why.source === 'peer' && why.reason !== 'denied';
+        if (!meansUnreached(why.reason)) this.#unreached = false;
         // Nothing is known against the instance itself. One behind a relay has no route from here, so it is no way out.
         if (!agentFailed) token.failed();
         else if (opened.path === 'tunnel') this.#agentless.push(instance);
@@ -289,6 +312,7 @@ class Opening implements ChannelHandler {
     this.#patience();
     const token = this.#token;
     token?.connected();
+    if (this.#instance !== undefined) this.#deps.reached(this.#service!, this.#instance);
     const entry = this.#entry;
     const relay = new Relay(this.#client, upstream, (end) => {
       token?.finished();

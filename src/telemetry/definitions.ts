@@ -96,6 +96,12 @@ export const metrics = {
   connectRetries: counter('connect_retries', 'Attempts after the first one of a connection.', ['service']),
   ejections: counter('ejections', 'Instances set aside after failures in a row.', ['service']),
   ejected: gauge('ejected_instances', 'Instances that are set aside now.', ['service']),
+  outages: gauge(
+    'outages',
+    'Services, and instances called by their own address, that nobody could reach and that refuse at connect.',
+    ['kind'],
+  ),
+  probes: counter('probes', 'Probes of what is held for dead, by outcome.', ['outcome']),
 
   tunnels: gauge('tunnels', 'Tunnels by state and by who dialled.', ['state', 'direction']),
   tunnelStreams: gauge('tunnel_streams', 'Open streams on tunnels.', ['direction']),
@@ -129,6 +135,14 @@ export const metrics = {
   rulesReasserts: counter('rules_reasserts', 'Times that changed rules were put back.', []),
   allowListEntries: gauge('allow_list_entries', 'Entries of the allow-list in force.', []),
   allowListErrors: gauge('allow_list_errors', 'Lines of the allow-list file that cannot be used.', []),
+  exemptionProblems: gauge(
+    'exemption_problems',
+    'Users and host names of the allow-list that are not found on this host.',
+    [],
+  ),
+  observedConnections: counter('observed_connections', 'Connections that mode observe has seen begin.', []),
+  observedLost: counter('observed_lost', 'Connections that mode observe missed: too many at once.', []),
+  observedPairs: gauge('observed_pairs', 'Pairs of caller and destination that are remembered.', []),
 
   eventLoopDelay: histogram(
     'event_loop_delay_seconds',

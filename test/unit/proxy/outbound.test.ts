@@ -42,6 +42,7 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
   const opened: { instance: string; channel: MemoryChannel }[] = [];
   const direct: { to: string; channel: MemoryChannel }[] = [];
   const outcomes: string[] = [];
+  const evidence: string[] = [];
   const timers = new Set<() => void>();
   const dial = (to: string) => {
     const channel = new MemoryChannel();
@@ -72,7 +73,12 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
       callerNode: 'me' as NodeName,
       callerService: () => undefined,
       admit: () => undefined,
-      settings: () => ({ attempts: 3, replayBuffer: 10, agentPatience: 1000 }),
+      settings: () => ({ attempts: 3, replayBuffer: 10, agentPatience: 1000, connectTimeout: 5000 }),
+      reached: (_service, { id }) => evidence.push(`${id} reached`),
+      unreached: (_service, tried, only) => {
+        const ids = Array.from(tried, ({ id }) => id).join(' ');
+        evidence.push(`${only === undefined ? '' : 'only '}${ids} unreached`);
+      },
       after: (_milliseconds, expired) => {
         timers.add(expired);
         return () => timers.delete(expired);
@@ -82,7 +88,13 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
     new Connections('0', { started: () => {}, ended: (record) => records.push(record) }),
   );
   const client = new MemoryChannel();
-  return { outbound, client, records, opened, direct, outcomes, timers };
+  /** The time of everything that waits is over. */
+  const expire = () => {
+    const due = [...timers];
+    timers.clear();
+    for (const expired of due) expired();
+  };
+  return { outbound, client, records, opened, direct, outcomes, evidence, timers, expire };
 }
 
 const refusedByCallee: ChannelClose = { reason: 'refused', delivered: false, source: 'callee' };
@@ -171,7 +183,7 @@ describe('Outbound', () => {
     const web = service('permissive', [instance('1')]);
     const quiet = setup({ kind: 'service', service: web });
     quiet.outbound.accept(quiet.client, from, destination, listener);
-    for (const expired of quiet.timers) expired();
+    quiet.expire();
     await turn();
     expect(quiet.direct.map((d) => d.to)).toEqual(['10.0.0.1']);
     expect(quiet.outcomes).toEqual(['1 finished']);
@@ -179,11 +191,61 @@ describe('Outbound', () => {
     const sent = setup({ kind: 'service', service: web });
     sent.outbound.accept(sent.client, from, destination, listener);
     sent.client.handler.data(Buffer.from('may have arrived'));
-    for (const expired of sent.timers) expired();
+    sent.expire();
     await turn();
     expect(sent.direct).toEqual([]);
     sent.opened[0]!.channel.handler.open!();
     expect(sent.timers.size).toBe(0);
+  });
+
+  it('never waits for ever for an agent that lives and does not answer', async () => {
+    const strict = setup({ kind: 'service', service: service('strict', [instance('1')]) });
+    strict.outbound.accept(strict.client, from, destination, listener);
+    strict.client.handler.data(Buffer.from('may have arrived'));
+    strict.expire();
+    await turn();
+    expect(strict.client.resetWith).toBeUndefined();
+    strict.expire();
+    await turn();
+    expect(strict.opened[0]!.channel.resetWith).toBe('timeout');
+    expect(strict.client.resetWith).toBe('timeout');
+    expect(strict.records).toMatchObject([{ reason: 'timeout', detail: expect.stringContaining('agent') }]);
+    expect(strict.evidence).toEqual([]);
+    expect(strict.timers.size).toBe(0);
+  });
+
+  it('says whom it reached, and whom it could not', () => {
+    const web = service('permissive', [instance('1'), instance('2')]);
+    const through = setup({ kind: 'service', service: web });
+    through.outbound.accept(through.client, from, destination, listener);
+    through.opened[0]!.channel.close(refusedByCallee);
+    through.opened[1]!.channel.handler.open!();
+    expect(through.evidence).toEqual(['2 reached']);
+
+    const nobody = setup({ kind: 'service', service: web });
+    nobody.outbound.accept(nobody.client, from, destination, listener);
+    nobody.opened[0]!.channel.close(refusedByCallee);
+    nobody.opened[1]!.channel.close(agentGone);
+    expect(nobody.evidence).toEqual([]);
+    nobody.direct[0]!.channel.close({ reason: 'timeout', delivered: false });
+    expect(nobody.evidence).toEqual(['1 2 unreached']);
+
+    const named = setup({ kind: 'instance', service: web, instance: web.instances[1]! });
+    named.outbound.accept(named.client, from, destination, listener);
+    named.opened[0]!.channel.close(refusedByCallee);
+    expect(named.evidence).toEqual(['only 2 unreached']);
+  });
+
+  it.each([
+    ['a denial', 'denied', 'peer'],
+    ['a shortage', 'overload', 'peer'],
+    ['trouble of this host', 'system', undefined],
+  ] as const)('takes %s for no evidence of death', (_what, reason, source) => {
+    const one = setup({ kind: 'service', service: service('strict', [instance('1')]) });
+    one.outbound.accept(one.client, from, destination, listener);
+    one.opened[0]!.channel.close({ reason, delivered: false, ...(source === undefined ? {} : { source }) });
+    expect(one.client.resetWith).toBe(reason);
+    expect(one.evidence).toEqual([]);
   });
 
   it('tries one named instance and no other', () => {
