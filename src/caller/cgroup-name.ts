@@ -20,6 +20,8 @@ const CONTAINER_PARENTS: ReadonlySet<string> = new Set([
 ]);
 /** Kinds of units that have processes; printable, because the name travels in OPEN frames and labels. */
 const UNIT = /^[\x21-\x7e]{1,247}\.(?:service|scope|socket|mount|swap)$/;
+/** The system manager itself: the one unit at the top. */
+const INIT = 'init.scope';
 /** Everything below belongs to users' own service managers, who may name what is theirs as they like. */
 const USERS = 'user.slice';
 
@@ -35,16 +37,20 @@ export function cgroupName(path: string): CgroupName {
   while (parts[at]?.endsWith('.slice') === true) at++;
   const first = parts[at];
   if (first === undefined) return nameless;
-  if (at === 0 && CONTAINER_PARENTS.has(first)) {
-    for (const part of parts.slice(1)) {
-      const container = containerId(part);
-      if (container !== undefined) return { container };
-    }
-    return nameless;
-  }
+  if (at === 0) return first === INIT ? { unit: INIT } : outsideOfSystemd(first, parts.slice(1));
   const container = containerId(first);
   if (container !== undefined) return { container };
   return UNIT.test(first) ? { unit: first } : nameless;
+}
+
+/** What engines made at the top without asking systemd. */
+function outsideOfSystemd(top: string, below: readonly string[]): CgroupName {
+  if (!CONTAINER_PARENTS.has(top)) return nameless;
+  for (const part of below) {
+    const container = containerId(part);
+    if (container !== undefined) return { container };
+  }
+  return nameless;
 }
 
 function containerId(part: string): string | undefined {

@@ -52,13 +52,13 @@ interface Visit {
  * Walks the hierarchy, the upper levels first and the directories of users last, so that neither a unit nor a user who
  * makes thousands of them hides anybody else's. What vanishes meanwhile is left out.
  */
-export async function walkCgroups(root: string): Promise<CgroupTree> {
+export async function walkCgroups(root: string, most = MOST_DIRECTORIES): Promise<CgroupTree> {
   const names = new Map<number, CgroupName>();
   const containers = new Map<string, string[]>();
   const deadline = performance.now() + WALK_MS;
   let level: Visit[] = [{ path: '', depth: 0 }];
   let users: Visit[] = [];
-  let left = MOST_DIRECTORIES;
+  let left = most;
   while (level.length > 0) {
     const next: Visit[] = [];
     while (level.length > 0 && left > 0 && performance.now() < deadline) {

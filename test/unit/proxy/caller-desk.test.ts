@@ -1,0 +1,146 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { type Identity, identityOf, Naming, unknownIdentity } from '../../../src/caller/identity.ts';
+import type { ClientAddress, Endpoint, Ip } from '../../../src/model/address.ts';
+import type { ConnectionRecord } from '../../../src/model/connection.ts';
+import { CallerDesk } from '../../../src/proxy/caller-desk.ts';
+import { type ConnectionEntry, Connections } from '../../../src/proxy/connections.ts';
+
+const MOST = 3;
+const orders = identityOf({ unit: 'orders.service', user: 'shop' });
+const shop = identityOf({ user: 'shop' });
+const loopback: Endpoint = { ip: '127.0.0.1' as Ip, port: 15_001 };
+const bridge: Endpoint = { ip: '172.17.0.1' as Ip, port: 15_001 };
+const destination: Endpoint = { ip: '10.0.0.2' as Ip, port: 80 };
+const client = (ip = '10.0.0.1') => ({ ip: ip as Ip, port: 40_000 }) as ClientAddress;
+
+let records: ConnectionRecord[];
+let refused: string[];
+let connections: Connections;
+let local: Identity | Naming;
+let desk: CallerDesk;
+
+beforeEach(() => {
+  records = [];
+  refused = [];
+  local = orders;
+  connections = new Connections('t', { started: () => {}, ended: (record) => records.push(record) });
+  desk = new CallerDesk({
+    identifier: () => ({ local: () => local, bridged: () => identityOf({ container: 'aaa' }) }),
+    most: () => MOST,
+    onRefused: (caller) => refused.push(caller),
+  });
+});
+
+const begin = (): ConnectionEntry =>
+  connections.begin({
+    direction: 'outbound',
+    callerNode: undefined,
+    callerService: undefined,
+    callerAddress: '',
+    destination: '',
+  });
+const admit = (
+  from = client(),
+  listener = loopback,
+): { entry: ConnectionEntry; refusal: string | undefined } => {
+  const entry = begin();
+  return { entry, refusal: desk.admit(entry, from, destination, listener) };
+};
+
+test('what the kernel says is written down', () => {
+  admit().entry.finish('done');
+  expect(records[0]).toMatchObject({
+    caller: { unit: 'orders.service', user: 'shop' },
+    callerProgram: 'unit:orders.service',
+  });
+});
+
+test('on a bridge the container is asked for', () => {
+  expect(admit(client('172.17.0.2'), bridge).entry.callerProgram).toBe('container:aaa');
+});
+
+test('nobody is asked where callers are not to be identified', () => {
+  const off = new CallerDesk({ identifier: () => undefined, most: () => 0, onRefused: () => {} });
+  const entry = begin();
+  expect(off.admit(entry, client(), destination, loopback)).toBeUndefined();
+  expect([entry.caller, entry.callerProgram]).toEqual([undefined, undefined]);
+});
+
+describe('a share', () => {
+  test('is not passed by one caller, and others go on', () => {
+    const held = Array.from({ length: MOST }, () => admit());
+    expect(held.map(({ refusal }) => refusal)).toEqual([undefined, undefined, undefined]);
+    const over = admit();
+    expect(over.refusal).toBe('limits.callerPercent: unit:orders.service has 3 connections already');
+    expect(refused).toEqual(['unit:orders.service']);
+    over.entry.finish('overload');
+    local = shop;
+    expect(admit().refusal).toBeUndefined();
+    local = orders;
+    expect(admit().refusal).toBeDefined();
+    held[0]!.entry.finish('done');
+    held[0]!.entry.finish('done');
+    expect(admit().refusal).toBeUndefined();
+    expect(admit().refusal).toBeDefined();
+  });
+
+  test('of those whom nobody knows goes by address', () => {
+    local = unknownIdentity;
+    for (let i = 0; i < MOST; i++) expect(admit(client('10.0.0.1')).refusal).toBeUndefined();
+    expect(admit(client('10.0.0.1')).refusal).toMatch(/10\.0\.0\.1 has 3/);
+    expect(admit(client('10.0.0.9')).refusal).toBeUndefined();
+  });
+
+  test('moves to the name when that is known', () => {
+    const naming = new Naming(shop);
+    local = naming;
+    const held = Array.from({ length: MOST }, () => admit());
+    expect(admit().refusal).toMatch(/^limits.callerPercent: user:shop/);
+    naming.settle(orders);
+    local = shop;
+    expect(admit().refusal).toBeUndefined();
+    local = orders;
+    expect(admit().refusal).toMatch(/unit:orders.service has 3/);
+    held.pop()!.entry.finish('done');
+    expect(admit().refusal).toBeUndefined();
+  });
+});
+
+describe('a name that is being looked for', () => {
+  let naming: Naming;
+  beforeEach(() => {
+    naming = new Naming(shop);
+    local = naming;
+  });
+
+  test('is written down when it comes while the connection lives', () => {
+    const { entry } = admit();
+    expect(entry.callerProgram).toBe('user:shop');
+    naming.settle(orders);
+    expect(entry.callerProgram).toBe('unit:orders.service');
+    entry.finish('done');
+    expect(records.map(({ callerProgram }) => callerProgram)).toEqual(['unit:orders.service']);
+  });
+
+  test('is waited for by the record of a connection that ends before, and by nothing else', () => {
+    const { entry } = admit();
+    entry.finish('done');
+    expect([records, connections.size]).toEqual([[], 0]);
+    naming.settle(orders);
+    expect(records).toHaveLength(1);
+    expect(records[0]).toMatchObject({ caller: orders.caller, callerProgram: orders.text, reason: 'done' });
+    // The share was left at the end: the name that came after it holds nothing.
+    local = orders;
+    for (let i = 0; i < MOST; i++) expect(admit().refusal).toBeUndefined();
+  });
+
+  test('leaves no more waiting than a bound', () => {
+    const told: string[] = [];
+    for (let i = 0; i < 5_000; i++) naming.wait(({ text }) => told.push(text));
+    expect(told).toEqual(Array(5_000 - 4_096).fill('user:shop'));
+    naming.settle(orders);
+    naming.settle(shop);
+    expect(told.length).toBe(5_000);
+    expect(told.at(-1)).toBe('unit:orders.service');
+  });
+});
