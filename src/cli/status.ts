@@ -10,6 +10,7 @@ import type {
 } from '../admin/api.ts';
 import { type CliContext, CliError, configOf, exitCodes, print } from './context.ts';
 import { DaemonClient } from './daemon-client.ts';
+import { suspensionText } from './suspensions.ts';
 import { bytesText, durationText, fields, table } from './table.ts';
 
 interface View {
@@ -140,6 +141,7 @@ const views: Readonly<Record<string, View>> = {
   rules: view<RulesAnswer>('/v1/rules', false, (answer) => {
     const pairs: [string, string][] = [
       ['state', answer.state],
+      ...answer.suspensions.map((reason): [string, string] => ['  goes direct', suspensionText(reason)]),
       ['mode', answer.mode],
       ['backend', answer.backend ?? 'not known yet'],
       ['destinations', `${answer.destinations.ipv4} IPv4, ${answer.destinations.ipv6} IPv6`],
@@ -147,7 +149,14 @@ const views: Readonly<Record<string, View>> = {
       ['put back', `${answer.reasserted} times`],
     ];
     for (const problem of answer.allowListProblems) pairs.push(['allow-list problem', problem]);
+    for (const problem of answer.exemptionProblems) pairs.push(['left out for now', problem]);
+    if (answer.waitingUnits.length > 0) pairs.push(['units not running', answer.waitingUnits.join(', ')]);
+    if (answer.percent < 100) pairs.push(['share', `${answer.percent} % of new connections`]);
+    for (const [what, names] of Object.entries(answer.only ?? {}))
+      if (names.length > 0) pairs.push([`only ${what}`, names.join(', ')]);
     if (answer.lastError !== undefined) pairs.push(['last error', answer.lastError]);
+    if (answer.fallbackProblem !== undefined)
+      pairs.push(['not written', `what holds without the agent: ${answer.fallbackProblem}`]);
     return fields(pairs);
   }),
 };
@@ -191,6 +200,11 @@ function agentText(answer: StatusAnswer, now: number, width: number | undefined)
     ['ready', answer.ready ? 'yes' : 'no'],
     ...answer.blockers.map(({ name, reason }): [string, string] => ['  blocked by', `${name}: ${reason}`]),
     ['draining', answer.draining ? 'yes' : 'no'],
+    ['interception', answer.interception.state],
+    ...answer.interception.suspensions.map((reason): [string, string] => [
+      '  goes direct',
+      suspensionText(reason),
+    ]),
     ...guardPairs(answer.guard, now),
     [
       'catalogue',

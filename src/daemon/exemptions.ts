@@ -16,11 +16,13 @@ import type { Log } from '../telemetry/log.ts';
 const USER_POLL_MS = 1000;
 
 interface ExemptionWatchOptions {
-  /** A follower of the host's resolver; told of `changed` names, this is to be told by {@link ExemptionWatch.hostsChanged}. */
-  readonly hosts: HostNames;
+  /** Makes this a follower of the host's resolver. */
+  readonly follow: (changed: () => void) => HostNames;
+  /** How long the first list may wait for answers about its host names, milliseconds. */
+  readonly patienceMs: number;
   readonly log: Pick<Log, 'info' | 'warn'>;
-  /** Other exemptions than before. */
-  changed(): void;
+  /** Told of the first exemptions, and then of others than before. */
+  changed(exemptions: Exemptions): void;
   readonly passwd?: Passwd;
 }
 
@@ -32,22 +34,26 @@ export class ExemptionWatch {
   readonly #options: ExemptionWatchOptions;
   readonly #passwd: Passwd;
   readonly #units: UnitCgroups;
+  readonly #names: HostNames;
   readonly #around: Surroundings;
   #list: readonly AllowListEntry[] = [];
   #only: OnlyNames = { users: [], units: [] };
   #current: Exemptions = noExemptions;
   #hosts: ReadonlySet<string> = new Set();
   #poll: NodeJS.Timeout | undefined;
-  #settled: (() => void) | undefined;
+  /** The first list is held back until its host names had an answer: nothing of it should be captured meanwhile. */
+  #first: 'none' | 'held' | 'told' = 'none';
+  #patience: NodeJS.Timeout | undefined;
 
   constructor(options: ExemptionWatchOptions) {
     this.#options = options;
     this.#passwd = options.passwd ?? new Passwd();
     this.#units = new UnitCgroups(cgroupMount(), () => this.#refresh());
-    const { hosts } = options;
+    const names = options.follow(() => this.#refresh());
+    this.#names = names;
     this.#around = {
-      addresses: (host) => hosts.addresses(host),
-      hostProblem: (host) => hosts.problem(host),
+      addresses: (host) => names.addresses(host),
+      hostProblem: (host) => names.problem(host),
       uidOf: (user) => this.#passwd.uidOf(user),
       cgroupOf: (unit) => this.#units.get(unit),
       hasUnits: this.#units.usable,
@@ -70,6 +76,10 @@ export class ExemptionWatch {
   /** Takes another list. What can be looked up at once is, when it returns; `changed` is told if it differs. */
   setList(list: readonly AllowListEntry[]): void {
     this.#list = list;
+    if (this.#first === 'none') {
+      this.#first = 'held';
+      this.#patience = setTimeout(() => this.#release(), this.#options.patienceMs);
+    }
     this.#follow();
   }
 
@@ -79,34 +89,18 @@ export class ExemptionWatch {
     this.#follow();
   }
 
-  /** Host names of the list have other addresses. */
-  hostsChanged(): void {
-    this.#refresh();
-  }
-
-  /** Resolves when every host name has had an answer, good or bad, or after `timeoutMs`. */
-  async settled(timeoutMs: number): Promise<void> {
-    if (this.#unanswered() === 0) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, timeoutMs);
-      this.#settled = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    this.#settled = undefined;
-  }
-
   stop(): void {
     clearInterval(this.#poll);
+    clearTimeout(this.#patience);
+    this.#first = 'held';
     this.#units.stop();
-    this.#options.hosts.close();
+    this.#names.close();
   }
 
   #follow(): void {
     const names = this.#list.flatMap((entry) => ('host' in entry ? [entry.host] : []));
     this.#hosts = new Set(names);
-    this.#options.hosts.set(this.#hosts);
+    this.#names.set(this.#hosts);
     this.#units.set(
       new Set([...this.#list.flatMap((entry) => ('unit' in entry ? [entry.unit] : [])), ...this.#only.units]),
     );
@@ -126,24 +120,34 @@ export class ExemptionWatch {
   }
 
   #refresh(): void {
+    if (this.#first === 'held' && this.#answered()) this.#release();
+    else if (this.#first === 'told') this.#resolve();
+  }
+
+  #release(): void {
+    clearTimeout(this.#patience);
+    this.#first = 'told';
+    if (!this.#resolve()) this.#options.changed(this.#current);
+  }
+
+  /** True when `changed` was told. */
+  #resolve(): boolean {
     const before = this.#current;
     const next = resolveExemptions(this.#list, this.#only, this.#around);
-    if (this.#unanswered() === 0) this.#settled?.();
-    if (sameExemptions(before, next)) return;
+    if (sameExemptions(before, next)) return false;
     this.#current = next;
     const { log } = this.#options;
     for (const problem of next.problems)
       if (!before.problems.includes(problem)) log.warn({ problem }, 'allow-list: left out for now');
     for (const unit of next.waiting)
       if (!before.waiting.includes(unit)) log.info({ unit }, 'allow-list: the unit does not run now');
-    this.#options.changed();
+    this.#options.changed(next);
+    return true;
   }
 
-  #unanswered(): number {
-    const { hosts } = this.#options;
-    let count = 0;
+  #answered(): boolean {
     for (const name of this.#hosts)
-      if (hosts.addresses(name).length === 0 && hosts.problem(name) === undefined) count++;
-    return count;
+      if (this.#names.addresses(name).length === 0 && this.#names.problem(name) === undefined) return false;
+    return true;
   }
 }

@@ -1,4 +1,4 @@
-import { type AllowListEntry, isDestination } from '../capture/allow-list.ts';
+import type { AllowListEntry } from '../capture/allow-list.ts';
 import { AllowListWatch } from '../capture/allow-list-watch.ts';
 import { SetPlanner } from '../capture/capture-plan.ts';
 import { type CommandRunner, plainRunner } from '../capture/command.ts';
@@ -34,6 +34,8 @@ export interface InterceptionDriverOptions {
   onHealth(problem: string | undefined): void;
   /** What this snapshot asks for stands now. */
   onApplied(version: number): void;
+  /** A list that can be used; {@link InterceptionDriver.setExemptions} is to say what it means on this host. */
+  onAllowList(entries: readonly AllowListEntry[]): void;
   /** What has to hold without the agent may have changed; `render` says it in the words of the files. */
   onUnattended?(render: () => FallbackTexts | undefined): void;
 }
@@ -186,7 +188,7 @@ export class InterceptionDriver {
       changed: (entries) => {
         this.#allowProblems = [];
         log.info({ file, entries: entries.length }, 'allow-list: in force');
-        this.#takeList(entries);
+        this.#options.onAllowList(entries);
       },
       rejected: (problems) => {
         this.#allowProblems = problems;
@@ -197,13 +199,9 @@ export class InterceptionDriver {
       },
       missing: (kept) => {
         log.info({ file, kept }, 'allow-list: no file');
-        if (this.#exempt === undefined) this.#takeList([]);
+        if (this.#exempt === undefined) this.#options.onAllowList([]);
       },
     });
-  }
-
-  #takeList(entries: readonly AllowListEntry[]): void {
-    this.setExemptions(entries.filter(isDestination), this.#only);
   }
 
   /** Undefined until everything is known that rules depend on. */

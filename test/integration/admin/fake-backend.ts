@@ -2,6 +2,8 @@ import type {
   AdminBackend,
   ConnectionsAnswer,
   DrainAnswer,
+  ObserveAnswer,
+  ObserveProposalAnswer,
   ReadyAnswer,
   RegistriesAnswer,
   ReloadAnswer,
@@ -130,8 +132,35 @@ export class FakeBackend implements AdminBackend {
       strict: { ipv4: 2, ipv6: 1 },
       allowEntries: 2,
       allowListProblems: ['/etc/mesh-node/allow-list:3:1: found "x", expected an address'],
+      exemptionProblems: ['user:ghost: no such user'],
+      waitingUnits: ['backup.service'],
+      percent: 10,
+      only: { services: [], users: ['shop'], units: [] },
       reasserted: 0,
     };
+  }
+
+  observe(limit: number): ObserveAnswer {
+    this.asked.push('observe', limit);
+    const times = { firstSeen: Date.now() - 60_000, lastSeen: Date.now() - 1_000 };
+    return {
+      mode: 'observe',
+      recording: true,
+      seen: 12,
+      lost: 3,
+      pairs: 2,
+      forgotten: 0,
+      calls: [
+        { caller: 'unit:shop.service', service: 'orders', allowed: false, count: 9, ...times },
+        { caller: 'user:root', destination: '10.0.0.5:5432', allowed: false, count: 3, ...times },
+      ].slice(0, limit),
+      total: 2,
+    };
+  }
+
+  observeProposal(): ObserveProposalAnswer {
+    this.asked.push('proposal');
+    return { allowList: '# 3 connections: user:root (3)\n10.0.0.5:5432\n' };
   }
 
   reload(): ReloadAnswer {
