@@ -42,52 +42,70 @@ export class DestinationSets {
     return { ipv4: count('ipv4'), ipv6: count('ipv6') };
   }
 
-  /** Makes the sets of these roles hold what is planned, in the order of {@link setRoles}, each by the cheaper of two ways. */
+  /**
+   * Makes the sets of these roles hold what is planned, each by the cheaper of two ways: filled anew, or a few changes one
+   * by one. All sets of a family take one run of ipset for each way.
+   */
   async set(plan: SetPlan, roles: readonly SetRole[]): Promise<void> {
-    let existing: ReadonlySet<string> | undefined;
-    for (const role of setRoles) {
-      if (!roles.includes(role)) continue;
-      for (const family of this.#netfilter.backend.families) {
-        const entries = plan[role][family];
-        checkSize(setNames(role, family).live, entries);
-        if (await this.#change(role, family, entries)) continue;
-        existing ??= new Set((await this.#netfilter.readSets()).keys());
-        await this.#fill(role, family, entries, existing);
+    const ordered = setRoles.filter((role) => roles.includes(role));
+    for (const family of this.#netfilter.backend.families) {
+      const fill = new Set<SetRole>();
+      const change = new Map<SetRole, string>();
+      for (const role of ordered) {
+        checkSize(setNames(role, family).live, plan[role][family]);
+        const changes = this.#changes(role, family, plan[role][family]);
+        if (changes === undefined) fill.add(role);
+        else if (changes !== '') change.set(role, changes);
       }
+      const changed = await this.#change(family, plan, change);
+      if (!changed) for (const role of change.keys()) fill.add(role);
+      if (fill.size > 0)
+        await this.#fill(
+          family,
+          plan,
+          setRoles.filter((role) => fill.has(role)),
+        );
     }
   }
 
-  /** A few changes, one by one; false when a full set is the better way. */
-  async #change(role: SetRole, family: Family, entries: Destinations): Promise<boolean> {
-    const { live } = setNames(role, family);
-    const known = this.#known.get(live);
-    if (known?.entries === entries) return true;
-    if (known === undefined || entries.size > known.maxelem) return false;
+  /** A few changes as ipset takes them, empty for none; undefined when a full set is the better way. */
+  #changes(role: SetRole, family: Family, entries: Destinations): string | undefined {
+    const known = this.#known.get(setNames(role, family).live);
+    if (known?.entries === entries) return '';
+    if (known === undefined || entries.size > known.maxelem) return undefined;
     const changes = difference(known.entries, entries);
     const count = changes.added.length + changes.removed.length;
-    if (count > entries.size * SWAP_SHARE && count > 1) return false;
-    if (known.entries.size + changes.added.length > known.maxelem) return false;
-    this.#known.delete(live);
+    if (count > entries.size * SWAP_SHARE && count > 1) return undefined;
+    if (known.entries.size + changes.added.length > known.maxelem) return undefined;
+    return renderChanges(role, family, changes);
+  }
+
+  /** False when somebody destroyed or replaced a set: the full way says whether that can be mended. */
+  async #change(family: Family, plan: SetPlan, texts: ReadonlyMap<SetRole, string>): Promise<boolean> {
+    const known = new Map<string, KnownSet>();
+    for (const role of texts.keys()) {
+      const { live } = setNames(role, family);
+      known.set(live, { entries: plan[role][family], maxelem: this.#known.get(live)?.maxelem ?? 0 });
+      this.#known.delete(live);
+    }
     try {
-      await this.#netfilter.restoreSets(renderChanges(role, family, changes), true);
+      await this.#netfilter.restoreSets([...texts.values()].join(''), true);
     } catch {
-      // Somebody destroyed or replaced the set: the full way says whether that can be mended.
       return false;
     }
-    this.#known.set(live, { entries, maxelem: known.maxelem });
+    for (const [live, set] of known) this.#known.set(live, set);
     return true;
   }
 
-  async #fill(
-    role: SetRole,
-    family: Family,
-    entries: Destinations,
-    existing: ReadonlySet<string>,
-  ): Promise<void> {
-    const { live } = setNames(role, family);
-    this.#known.delete(live);
-    await this.#netfilter.restoreSets(renderSet(role, family, entries, existing));
-    this.#known.set(live, { entries, maxelem: maxelemFor(entries.size) });
+  async #fill(family: Family, plan: SetPlan, roles: readonly SetRole[]): Promise<void> {
+    for (const role of roles) this.#known.delete(setNames(role, family).live);
+    const existing = new Set((await this.#netfilter.readSets()).keys());
+    const texts = roles.map((role) => renderSet(role, family, plan[role][family], existing));
+    await this.#netfilter.restoreSets(texts.join(''));
+    for (const role of roles) {
+      const entries = plan[role][family];
+      this.#known.set(setNames(role, family).live, { entries, maxelem: maxelemFor(entries.size) });
+    }
   }
 
   /** Destroys the sets of all roles but these; no rule may name them any more. A host without ipset has none. */

@@ -2,23 +2,23 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { isDestination, parseAllowList } from '../../../src/capture/allow-list.ts';
-import { redirectEntries } from '../../../src/capture/capture-plan.ts';
+import { type AllowList, isDestination, parseAllowList } from '../../../src/capture/allow-list.ts';
 import type { CommandRunner } from '../../../src/capture/command.ts';
 import { Interception } from '../../../src/capture/interception.ts';
-import { renderAll, ruleInput } from '../../../src/capture/rendered.ts';
-import { type Config, configSchema } from '../../../src/config/schema.ts';
-import type { EndpointKey } from '../../../src/model/address.ts';
+import { renderAll } from '../../../src/capture/rendered.ts';
+import { ruleBase } from '../../../src/capture/rules/input.ts';
+import { captureConfig as capture, wantedOf } from '../../support/wanted.ts';
 import { type Agent, BRIDGE, buildTopology, DAEMON_UID, type Topology } from './namespace.ts';
 
 const log = { info: () => undefined, warn: () => undefined };
-const capture = (over: object): Config['capture'] => configSchema.parse({ capture: over }).capture;
 const list = (text: string) => {
   const { entries, problems } = parseAllowList(text);
   expect(problems).toEqual([]);
   return entries.filter(isDestination);
 };
-const keys = (...texts: string[]): EndpointKey[] => redirectEntries(texts as EndpointKey[]);
+const keys = (...texts: string[]): readonly string[] => texts;
+/** Exempts a list and redirects the rest of these. */
+const want = (exempt: AllowList = [], redirect: readonly string[] = []) => wantedOf(redirect, exempt);
 
 /** What docker leaves in a nat table, with rules in OUTPUT and PREROUTING. */
 const FOREIGN = `*nat
@@ -97,7 +97,7 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
   });
 
   it('redirects members of the set only, in mode services, on both families', async () => {
-    await open().apply(list(''), keys('10.77.0.2:8080', '[fd77::2]:8080', '10.77.0.1:8080'));
+    await open().apply(want(list(''), keys('10.77.0.2:8080', '[fd77::2]:8080', '10.77.0.1:8080')));
     expect(interception.status()).toMatchObject({
       state: 'applied',
       backend: { kind: backend, families: ['ipv4', 'ipv6'] },
@@ -119,16 +119,16 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
   });
 
   it('follows destinations by single changes and by swap', async () => {
-    await open().apply(list(''), keys('10.77.0.2:8080'));
+    await open().apply(want(list(''), keys('10.77.0.2:8080')));
     fed = [];
-    await interception.setDestinations(
-      keys('10.77.0.2:8080', '10.77.0.3:8080', '10.77.0.3:8081', '10.77.0.4:8080'),
+    await interception.apply(
+      want([], keys('10.77.0.2:8080', '10.77.0.3:8080', '10.77.0.3:8081', '10.77.0.4:8080')),
     );
     expect(fed.some((run) => run.input.includes('swap'))).toBe(true);
     expect(await app.probe('10.77.0.3', 8080)).toBe('captured');
     fed = [];
-    await interception.setDestinations(
-      keys('10.77.0.2:8080', '10.77.0.3:8081', '10.77.0.4:8080', '[fd77::2]:8080'),
+    await interception.apply(
+      want([], keys('10.77.0.2:8080', '10.77.0.3:8081', '10.77.0.4:8080', '[fd77::2]:8080')),
     );
     expect(fed.map((run) => run.input)).toEqual([
       'del MESH_DST4 10.77.0.3,tcp:8080\n',
@@ -145,7 +145,7 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
       const every = [8080, 8081, 8085, 9000, 22].flatMap((port) =>
         ['10.77.0.2', '10.77.0.3', '[fd77::2]', '[fd77::3]'].map((ip) => `${ip}:${port}`),
       );
-      await open({ mode }).apply(list(entries), keys(...every));
+      await open({ mode }).apply(want(list(entries), keys(...every)));
       const seen: string[] = [];
       for (const host of ['10.77.0.2', '10.77.0.3', 'fd77::2', 'fd77::3']) {
         for (const port of [8080, 8081, 8085, 9000, 22]) {
@@ -153,7 +153,7 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
         }
       }
       expect(seen).toEqual(['10.77.0.2 8080', 'fd77::2 8080', 'fd77::2 8081', 'fd77::2 8085']);
-      await interception.setAllowList(list('10.77.0.0/16'));
+      await interception.apply(want(list('10.77.0.0/16'), keys(...every)));
       expect(await app.probe('10.77.0.2', 8080)).toBe('direct');
       expect(await app.probe('fd77::3', 8080)).toBe('captured');
       expect(await interception.verify()).toEqual([]);
@@ -162,30 +162,32 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
   });
 
   it('takes containers in PREROUTING by bridge, in both modes', async () => {
-    await open({ bridges: [BRIDGE] }).apply(list('10.77.0.3:8081'), keys('10.77.0.2:8080', '[fd77::2]:8080'));
+    await open({ bridges: [BRIDGE] }).apply(
+      want(list('10.77.0.3:8081'), keys('10.77.0.2:8080', '[fd77::2]:8080')),
+    );
     expect(await inside.probe('10.77.0.2', 8080)).toBe('captured');
     expect(await inside.probe('fd77::2', 8080)).toBe('captured');
     expect(await inside.probe('10.77.0.2', 8081)).toBe('direct');
     await interception.configure(capture({ backend, bridges: [BRIDGE], mode: 'all' }));
-    await interception.apply(list('10.77.0.3:8081'), []);
-    expect(sets()).toBe('');
+    await interception.apply(want(list('10.77.0.3:8081'), []));
+    expect(sets()).not.toContain('MESH_DST');
     expect(await inside.probe('10.77.0.2', 8081)).toBe('captured');
     expect(await inside.probe('fd77::3', 8081)).toBe('captured');
     expect(await inside.probe('10.77.0.3', 8081)).toBe('direct');
     expect(await inside.probe('10.78.0.1', 8080)).toBe('own');
     await interception.configure(capture({ backend, mode: 'all' }));
-    await interception.apply([], []);
+    await interception.apply(want([], []));
     expect(save()).not.toContain('-A PREROUTING -j MESH');
     expect(await inside.probe('10.77.0.2', 8081)).toBe('direct');
   });
 
   it('is idempotent: a second apply leaves the very same table', async () => {
-    await open({ bridges: [BRIDGE] }).apply(list('10.0.0.0/8'), keys('10.77.0.2:8080'));
+    await open({ bridges: [BRIDGE] }).apply(want(list('10.0.0.0/8'), keys('10.77.0.2:8080')));
     const before = [save(), save('6')];
-    await interception.apply(list('10.0.0.0/8'), keys('10.77.0.2:8080'));
+    await interception.apply(want(list('10.0.0.0/8'), keys('10.77.0.2:8080')));
     expect([save(), save('6')]).toEqual(before);
     // So does another process, which knows nothing of the first.
-    await open({ bridges: [BRIDGE] }).apply(list('10.0.0.0/8'), keys('10.77.0.2:8080'));
+    await open({ bridges: [BRIDGE] }).apply(want(list('10.0.0.0/8'), keys('10.77.0.2:8080')));
     expect([save(), save('6')]).toEqual(before);
   });
 
@@ -193,8 +195,9 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
     const config = capture({ backend, bridges: [BRIDGE] });
     const allow = list('10.0.0.0/8\ntcp/9000');
     const entries = keys('10.77.0.2:8080', '[fd77::2]:8080');
-    const printed = renderAll(ruleInput({ config, uid: DAEMON_UID, ports: [15008] }, allow), entries);
-    await open({ bridges: [BRIDGE] }).apply(allow, entries);
+    const wanted = want(allow, entries);
+    const printed = renderAll({ ...ruleBase(config, DAEMON_UID, [15008]), ...wanted }, wanted.sets);
+    await open({ bridges: [BRIDGE] }).apply(want(allow, entries));
     expect(fed.map((run) => run.input)).toEqual([
       ...printed.map((p) => p.sets),
       ...printed.map((p) => p.rules),
@@ -203,7 +206,7 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
 
   it('keeps connections through apply, second apply, withdraw, and remove beside other NAT rules', async () => {
     expect(await app.hold(`early-${backend}`, '10.77.0.2', 8080)).toBe('direct');
-    await open().apply([], keys('10.77.0.2:8080', '[fd77::2]:8080'));
+    await open().apply(want([], keys('10.77.0.2:8080', '[fd77::2]:8080')));
     expect(await app.talk(`early-${backend}`)).toBe('still-here');
     expect(await app.hold(`live4-${backend}`, '10.77.0.2', 8080)).toBe('captured');
     expect(await app.hold(`live6-${backend}`, 'fd77::2', 8080)).toBe('captured');
@@ -211,13 +214,13 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
       for (const id of ['early', 'live4', 'live6'])
         expect(await app.talk(`${id}-${backend}`)).toBe('still-here');
     };
-    await interception.apply(list('tcp/1'), keys('10.77.0.2:8080', '[fd77::2]:8080'));
+    await interception.apply(want(list('tcp/1'), keys('10.77.0.2:8080', '[fd77::2]:8080')));
     await alive();
     await interception.withdraw();
     expect(await app.probe('10.77.0.2', 8080)).toBe('direct');
     expect(await interception.verify()).toEqual([]);
     await alive();
-    await interception.apply([], keys('10.77.0.2:8080', '[fd77::2]:8080'));
+    await interception.apply(want([], keys('10.77.0.2:8080', '[fd77::2]:8080')));
     expect(await app.probe('10.77.0.2', 8080)).toBe('captured');
     await alive();
     for (const family of ['', '6']) {
@@ -249,7 +252,7 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
     expect(restore.code).toBe(0);
     const before = foreign();
     expect(await app.probe('10.77.0.4', 4444)).toBe('direct');
-    await open({ bridges: [BRIDGE] }).apply([], keys('10.77.0.2:8080', '10.77.0.4:4444'));
+    await open({ bridges: [BRIDGE] }).apply(want([], keys('10.77.0.2:8080', '10.77.0.4:4444')));
     expect(foreign()).toBe(before);
     expect(await app.probe('10.77.0.4', 4444)).toBe('captured');
     // Another tool puts itself first, and ours is doubled.
@@ -273,7 +276,7 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
 
   it('puts back what was flushed, and stays out after three flushes within a minute', async () => {
     clock = 0;
-    await open().apply([], keys('10.77.0.2:8080'));
+    await open().apply(want([], keys('10.77.0.2:8080')));
     expect(await interception.reassert()).toEqual({ findings: [], action: 'none' });
     for (const at of [0, 70_000, 100_000]) {
       clock = at;
@@ -288,16 +291,15 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
     expect((await interception.reassert()).action).toBe('stayed-out');
     expect(interception.status().state).toBe('withdrawn-by-operator');
     expect((await interception.reassert()).action).toBe('none');
-    expect(await interception.setDestinations(keys('10.77.0.2:8080', '10.77.0.3:8080'))).toBeUndefined();
     expect(await app.probe('10.77.0.2', 8080)).toBe('direct');
     expect(await interception.verify()).toEqual([]);
-    await interception.apply([], keys('10.77.0.2:8080'));
+    await interception.apply(want([], keys('10.77.0.2:8080')));
     expect(interception.status().state).toBe('applied');
     expect(await app.probe('10.77.0.2', 8080)).toBe('captured');
   });
 
   it('names every change by others, and mends sets', async () => {
-    await open().apply([], keys('10.77.0.2:8080', '10.77.0.2:8081'));
+    await open().apply(want([], keys('10.77.0.2:8080', '10.77.0.2:8081')));
     lab.host.exec('ipset', 'del', 'MESH_DST4', '10.77.0.2,tcp:8080');
     expect(await interception.verify()).toMatchObject([
       { kind: 'set-changed', family: 'ipv4', subject: 'MESH_DST4' },
@@ -317,14 +319,14 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
   });
 
   it('empties what stands when the mode becomes off, and reports what the kernel refuses', async () => {
-    await open().apply([], keys('10.77.0.2:8080'));
+    await open().apply(want([], keys('10.77.0.2:8080')));
     await interception.configure(capture({ backend, mode: 'off' }));
-    await interception.apply([], []);
+    await interception.apply(want([], []));
     expect(interception.status().state).toBe('withdrawn');
     expect(await app.probe('10.77.0.2', 8080)).toBe('direct');
     await interception.configure(capture({ backend }));
     lab.host.exec('ipset', 'create', 'MESH_DST4', 'list:set');
-    await expect(interception.apply([], keys('10.77.0.2:8080'))).rejects.toThrow(
+    await expect(interception.apply(want([], keys('10.77.0.2:8080')))).rejects.toThrow(
       /ipset restore .*line \d+: swap/,
     );
     expect(interception.status()).toMatchObject({ state: 'failed' });
@@ -332,7 +334,7 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
 
   it('takes 20,000 destinations and swaps them without a gap', async () => {
     const many = Array.from({ length: 20_000 }, (_, i) => `10.88.${i >> 8}.${i & 255}:8080`);
-    await open().apply([], keys('10.77.0.2:8080', ...many));
+    await open().apply(want([], keys('10.77.0.2:8080', ...many)));
     expect(await interception.verify({ members: true })).toEqual([]);
     let done = false;
     const seen = new Set<string>();
@@ -340,8 +342,8 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
       while (!done) seen.add(await app.probe('10.77.0.2', 8080));
     })();
     for (const port of [8081, 8082, 8083]) {
-      await interception.setDestinations(
-        keys('10.77.0.2:8080', ...many.map((key) => key.replace('8080', `${port}`))),
+      await interception.apply(
+        want([], keys('10.77.0.2:8080', ...many.map((key) => key.replace('8080', `${port}`)))),
       );
       expect(fed.at(-1)!.input).toContain('swap');
     }
@@ -364,16 +366,21 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
     ];
     const lock = join(mkdtempSync(join(tmpdir(), 'mncap-')), 'xtables.lock');
     chmodSync(dirname(lock), 0o777);
-    await open({}, lab.host.runnerWith(wrap), lock).apply([], keys('10.77.0.2:8080', '[fd77::2]:8080'));
+    await open({}, lab.host.runnerWith(wrap), lock).apply(want([], keys('10.77.0.2:8080', '[fd77::2]:8080')));
     expect(await app.probe('10.77.0.2', 8080)).toBe('captured');
     expect(await app.probe('fd77::2', 8080)).toBe('captured');
     expect(await interception.verify({ members: true })).toEqual([]);
     // Another process, such as the command line, compares with the same and finds the same.
     const beside = open({}, lab.host.runnerWith(wrap), lock);
-    expect(await beside.compare([], keys('10.77.0.2:8080', '[fd77::2]:8080'))).toEqual([]);
-    expect(await beside.compare(list('tcp/9'), keys('10.77.0.2:8080'))).toMatchObject([
-      { kind: 'chain-changed', family: 'ipv4', subject: 'MESH_CATCH' },
-      { kind: 'chain-changed', family: 'ipv6', subject: 'MESH_CATCH' },
+    expect(await beside.compare(want([], keys('10.77.0.2:8080', '[fd77::2]:8080')))).toEqual([]);
+    expect(await beside.compare(want(list('tcp/9'), keys('10.77.0.2:8080')))).toMatchObject([
+      ...['ipv4', 'ipv6'].flatMap((family) =>
+        ['MESH_MARK', 'MESH_CATCH', 'MESH_REFUSE'].map((subject) => ({
+          kind: 'chain-changed',
+          family,
+          subject,
+        })),
+      ),
       { kind: 'set-changed', family: 'ipv6', subject: 'MESH_DST6' },
     ]);
     expect(beside.status().state).toBe('absent');

@@ -1,0 +1,37 @@
+import type { AllowList } from '../../src/capture/allow-list.ts';
+import { type Destinations, emptySets, type SetPlan } from '../../src/capture/capture-plan.ts';
+import type { Wanted } from '../../src/capture/interception.ts';
+import { families, type SetRole, setRoles } from '../../src/capture/names.ts';
+import { NOTHING_SAID } from '../../src/capture/rules/input.ts';
+import { type Config, configSchema } from '../../src/config/schema.ts';
+import type { EndpointKey } from '../../src/model/address.ts';
+import { PersistentMap } from '../../src/model/persistent-map.ts';
+
+/** Sets with these members, as texts `10.0.0.1:80` and `[fd00::1]:80`. */
+export function setsOf(members: Partial<Record<SetRole, readonly string[]>>): SetPlan {
+  const empty: Destinations = PersistentMap.empty<EndpointKey, true>();
+  return Object.fromEntries(
+    setRoles.map((role) => [
+      role,
+      Object.fromEntries(
+        families.map((family) => {
+          const own = (members[role] ?? []).filter((key) => key.startsWith('[') === (family === 'ipv6'));
+          return [family, empty.with(own.map((key) => [key as EndpointKey, true] as const))];
+        }),
+      ),
+    ]),
+  ) as unknown as SetPlan;
+}
+
+/** Redirects these, exempts those, and wants nothing else. */
+export function wantedOf(redirect: readonly string[] = [], exempt: AllowList = []): Wanted {
+  return { ...NOTHING_SAID, exempt, sets: redirect.length === 0 ? emptySets : setsOf({ redirect }) };
+}
+
+/** Sections of the configuration that rules depend on; without the dead man's switch and virtual addresses. */
+export function captureConfig(
+  capture: object = {},
+  names: object = { ipv4: 'off', ipv6: 'off' },
+): Pick<Config, 'capture' | 'names'> {
+  return configSchema.parse({ capture: { deadAfter: '0ms', ...capture }, names });
+}
