@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { type AllowList, describeProblem, isDestination, parseAllowList } from '../capture/allow-list.ts';
+import { type AllowListEntry, describeProblem, parseAllowList } from '../capture/allow-list.ts';
 import { SetPlanner } from '../capture/capture-plan.ts';
+import type { Exemptions } from '../capture/exemptions.ts';
 import type { Wanted } from '../capture/interception.ts';
 import { FallbackPlanner } from '../capture/rules/fallback.ts';
 import type { Config } from '../config/schema.ts';
@@ -34,7 +35,11 @@ export async function readRulesInput(
   };
 }
 
-async function readWanted(config: Config, exempt: AllowList, context: CliContext): Promise<Wanted> {
+async function readWanted(
+  config: Config,
+  list: readonly AllowListEntry[],
+  context: CliContext,
+): Promise<Wanted> {
   const { nodeName } = await import('../daemon/host.ts');
   const node = nodeName(config);
   const snapshot = await readSnapshot(config, context);
@@ -44,17 +49,36 @@ async function readWanted(config: Config, exempt: AllowList, context: CliContext
   const fallback = new FallbackPlanner({ node, zone: config.node.zone, otherZones });
   fallback.update(snapshot);
   const { transparent } = planner;
-  return { exempt, only: undefined, fallback: fallback.entries, transparent, sets };
+  const { exempt, only } = await readExemptions(config, list, context);
+  return { exempt, only, fallback: fallback.entries, transparent, sets };
 }
 
-function readAllowList(file: string): AllowList {
+/** Looks up what the list names, as the daemon does; what is not found is said. */
+async function readExemptions(
+  config: Config,
+  list: readonly AllowListEntry[],
+  context: CliContext,
+): Promise<Exemptions> {
+  const [{ exemptionsNow }, { Naming }] = await Promise.all([
+    import('../daemon/exemptions.ts'),
+    import('../daemon/naming.ts'),
+  ]);
+  const log = createLog({ level: 'error', process: 'cli', to: { write: (line) => context.stderr(line) } });
+  const { hostNames } = new Naming(config, log);
+  const exemptions = await exemptionsNow(config, list, hostNames);
+  hostNames.stop();
+  for (const problem of exemptions.problems) context.stderr(`mesh-node: left out for now: ${problem}\n`);
+  return exemptions;
+}
+
+function readAllowList(file: string): readonly AllowListEntry[] {
   if (!existsSync(file)) return [];
   const { entries, problems } = parseAllowList(readFileSync(file, 'utf8'));
   if (problems.length > 0) {
     const text = problems.map((problem) => describeProblem(file, problem)).join('\n');
     throw new CliError(exitCodes.configuration, text);
   }
-  return entries.filter(isDestination);
+  return entries;
 }
 
 /** Asks every registry once, with what the cache remembers for those that do not answer, as the daemon does. */

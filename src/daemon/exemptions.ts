@@ -8,19 +8,25 @@ import {
   sameExemptions,
 } from '../capture/exemptions.ts';
 import { cgroupMount, UnitCgroups } from '../capture/unit-cgroups.ts';
+import type { Config } from '../config/schema.ts';
 import { Passwd } from '../io/passwd.ts';
-import type { HostNames } from '../naming/host-names.ts';
-import type { Log } from '../telemetry/log.ts';
+import type { HostNameResolver, HostNames } from '../naming/host-names.ts';
 
 /** How often /etc/passwd is looked at while a list names users. */
 const USER_POLL_MS = 1000;
+
+/** pino's shape. */
+interface ExemptionLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
 
 interface ExemptionWatchOptions {
   /** Makes this a follower of the host's resolver. */
   readonly follow: (changed: () => void) => HostNames;
   /** How long the first list may wait for answers about its host names, milliseconds. */
   readonly patienceMs: number;
-  readonly log: Pick<Log, 'info' | 'warn'>;
+  readonly log: ExemptionLog;
   /** Told of the first exemptions, and then of others than before. */
   changed(exemptions: Exemptions): void;
   readonly passwd?: Passwd;
@@ -149,5 +155,31 @@ export class ExemptionWatch {
     for (const name of this.#hosts)
       if (this.#names.addresses(name).length === 0 && this.#names.problem(name) === undefined) return false;
     return true;
+  }
+}
+
+/** What a list and `capture.only` mean on this host now, for a command that ends: each host name is asked for once. */
+export async function exemptionsNow(
+  { capture, names }: Config,
+  list: readonly AllowListEntry[],
+  resolver: HostNameResolver,
+): Promise<Exemptions> {
+  const quiet = { info: () => undefined, warn: () => undefined };
+  let told: (exemptions: Exemptions) => void = () => {};
+  const exemptions = new Promise<Exemptions>((resolve) => {
+    told = resolve;
+  });
+  const watch = new ExemptionWatch({
+    follow: (changed) => resolver.follow(changed),
+    patienceMs: names.resolveTimeout,
+    log: quiet,
+    changed: told,
+  });
+  watch.setOnly(capture.only);
+  watch.setList(list);
+  try {
+    return await exemptions;
+  } finally {
+    watch.stop();
   }
 }
