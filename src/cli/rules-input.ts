@@ -12,6 +12,8 @@ import { type CliContext, CliError, exitCodes } from './context.ts';
 
 /** How long the registries may take to tell what they know. */
 const REGISTRY_MS = 5_000;
+/** How long the host names of services may take to resolve. */
+const HOSTS_MS = 5_000;
 
 /** Everything that the rules depend on, as the daemon would have it. */
 export interface RulesInput {
@@ -85,7 +87,13 @@ function readAllowList(file: string): readonly AllowListEntry[] {
 async function readSnapshot(config: Config, context: CliContext): Promise<Snapshot> {
   const log = createLog({ level: 'error', process: 'cli', to: { write: (line) => context.stderr(line) } });
   const { Knowledge } = await import('../daemon/knowledge.ts');
-  const knowledge = new Knowledge(config, log, { answered: () => {}, decorate: (service) => service });
+  const { Naming } = await import('../daemon/naming.ts');
+  const naming = new Naming(config, log);
+  await naming.load();
+  const knowledge = new Knowledge(config, log, {
+    answered: () => {},
+    decorate: (service) => naming.decorate(service),
+  });
   await knowledge.load();
   const { catalogue } = knowledge;
   await new Promise<void>((resolve) => {
@@ -104,6 +112,7 @@ async function readSnapshot(config: Config, context: CliContext): Promise<Snapsh
     const rest = cached ? 'what the cache remembers of it is used' : 'its services are left out';
     context.stderr(`mesh-node: registry ${name} did not answer; ${rest}\n`);
   }
+  await naming.resolveOnce(catalogue, HOSTS_MS);
   await catalogue.stop();
   return catalogue.snapshot;
 }

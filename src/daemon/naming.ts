@@ -141,9 +141,17 @@ export class Naming {
     );
   }
 
-  /** Waits, at most so long, until every host name was asked for once. */
-  hostsAsked(timeoutMs: number): Promise<void> {
-    return this.hostNames.asked(timeoutMs);
+  /**
+   * Resolves the host names of this catalogue's services once, within this time, for a program that only looks: nothing
+   * is written down, and nothing stays behind.
+   */
+  async resolveOnce(catalogue: Catalogue, timeoutMs: number): Promise<void> {
+    for (const service of catalogue.snapshot.services.values()) this.#hosts.set(service);
+    const names = new Set(this.#hosts.names);
+    this.#ownHosts.set(names);
+    await this.hostNames.asked(timeoutMs);
+    catalogue.decorateAgain(this.#hosts.usersOf(names));
+    this.hostNames.stop();
   }
 
   /** Writes down what is waiting to be written. */
