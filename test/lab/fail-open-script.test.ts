@@ -1,0 +1,437 @@
+import { chmod, chown, mkdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { SetPlanner } from '../../src/capture/capture-plan.ts';
+import { type FallbackTexts, renderFallback } from '../../src/capture/fallback-text.ts';
+import { type Family, families } from '../../src/capture/names.ts';
+import { FallbackPlanner } from '../../src/capture/rules/fallback.ts';
+import { NOTHING_SAID, ruleBase } from '../../src/capture/rules/input.ts';
+import { planRules } from '../../src/capture/rules/plan.ts';
+import { renderRules } from '../../src/capture/rules/render.ts';
+import { renderSet } from '../../src/capture/sets.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { type Ip, parseEndpoint } from '../../src/model/address.ts';
+import type { InstanceId, Service, ServiceName } from '../../src/model/service.ts';
+import { applyDelta, emptySnapshot } from '../../src/model/snapshot.ts';
+import type { Outcome } from '../support/process.ts';
+import { nginx } from '../support/servers.ts';
+import { at } from '../support/site.ts';
+import { type Host, REPOSITORY, Topology } from '../support/topology.ts';
+
+/*
+ * The script that needs no Node, by itself: hosts on which an agent has been and is gone. It asks for nothing but a shell,
+ * so nothing of ours runs here but what wrote its files.
+ */
+
+const SCRIPT = join(REPOSITORY, 'systemd/withdraw-rules');
+const PORT = 8080;
+const STRICT_PORT = 8081;
+const AGENT_UID = 990;
+const VIRTUAL = { ipv4: '240.1.2.3', ipv6: 'fd6d:6573:6800::7' } as const;
+const STRICT_VIRTUAL = { ipv4: '240.9.9.9', ipv6: 'fd6d:6573:6800::9' } as const;
+
+const backends = ['nft', 'legacy'] as const;
+type BackendName = (typeof backends)[number];
+
+let topology: Topology;
+let a: Host;
+let b: Host;
+let state: string;
+let runtime: string;
+let hosts: string;
+
+beforeAll(async () => {
+  topology = await Topology.create('mnfs', {
+    networks: { lan: { ipv4: '10.91.1', ipv6: 'fd91:1', router: false } },
+    hosts: { a: { lan: 1 }, b: { lan: 2 } },
+  });
+  a = topology.host('a');
+  b = topology.host('b');
+  await Promise.all([PORT, STRICT_PORT].map((port) => nginx(b, port, 'b')));
+  state = join(a.directory, 'state');
+  runtime = join(a.directory, 'run');
+  hosts = join(a.directory, 'hosts');
+  await mkdir(join(state, 'fallback'), { recursive: true });
+  await mkdir(runtime);
+});
+afterAll(() => topology.stop());
+
+function run(...args: string[]): Promise<Outcome> {
+  return a.exec([SCRIPT, ...args], {
+    env: {
+      MESH_NODE_DAEMON_STATE_DIRECTORY: state,
+      MESH_NODE_DAEMON_RUNTIME_DIRECTORY: runtime,
+      MESH_NODE_HOSTS_FILE: hosts,
+      MESH_NODE_FALLBACK_LOCK: join(runtime, 'lock'),
+    },
+  });
+}
+
+async function well(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await run(...args);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  return stdout;
+}
+
+const service = (
+  name: string,
+  port: number,
+  virtual: Readonly<Record<Family, string>>,
+  more: Partial<Service>,
+): Service => ({
+  name: name as ServiceName,
+  protocol: 'tcp',
+  mode: 'permissive',
+  interchangeable: false,
+  balance: 'round-robin',
+  hosts: [],
+  addresses: [],
+  virtual: families.map((family) => virtual[family] as Ip),
+  instances: families.map((family) => ({
+    id: family as string as InstanceId,
+    address: parseEndpoint(at(b.address(family), port))!,
+    zone: 'default',
+    labels: {},
+    weight: 100,
+    draining: false,
+  })),
+  ...more,
+});
+
+/** What the agent says, and the rules with which it redirects. */
+function said(backend: BackendName) {
+  const config = loadConfig({ text: '' });
+  const snapshot = applyDelta(emptySnapshot, {
+    base: 0,
+    services: [
+      service('orders', PORT, VIRTUAL, {}),
+      service('vault', STRICT_PORT, STRICT_VIRTUAL, { mode: 'strict' }),
+    ],
+    removedServices: [],
+    nodes: [],
+    removedNodes: [],
+  });
+  const fallback = new FallbackPlanner({ node: 'a', zone: 'default', otherZones: [] });
+  fallback.update(snapshot);
+  const sets = new SetPlanner({ node: 'a', services: [] }).update(snapshot);
+  const rules = { ...ruleBase(config, AGENT_UID, []), ...NOTHING_SAID, fallback: fallback.entries };
+  const variant = `-${backend}` as const;
+  const known = { kind: backend, version: '', variant, families, withoutIpv6: undefined } as const;
+  return { rules, sets, texts: renderFallback({ rules, sets, backend: known, snapshot }) };
+}
+
+async function write(texts: Partial<FallbackTexts>): Promise<void> {
+  for (const [name, text] of Object.entries(texts)) {
+    const path = join(state, 'fallback', name);
+    await (text === undefined ? rm(path, { force: true }) : writeFile(path, text));
+  }
+}
+
+const tool = (family: Family, backend: BackendName, verb: 'save' | 'restore'): string =>
+  `${family === 'ipv4' ? 'iptables' : 'ip6tables'}-${backend}-${verb}`;
+
+/** As the agent left it: redirecting to a port on which nobody listens any more, with no switch that would help. */
+async function intercept(backend: BackendName): Promise<void> {
+  const { rules, sets, texts } = said(backend);
+  await write(texts);
+  for (const family of families) {
+    for (const role of ['strict', 'hosted', 'down', 'redirect'] as const)
+      await a.must(['ipset', 'restore'], { input: renderSet(role, family, sets[role][family]) });
+    const forever = { ...rules, capture: { ...rules.capture, deadAfter: 0 } };
+    const input = renderRules(planRules(forever, family, 'applied'));
+    await a.must([tool(family, backend, 'restore'), '--noflush'], { input });
+    await a.must(['ip', family === 'ipv4' ? '-4' : '-6', 'route', 'flush', 'proto', '109']);
+  }
+}
+
+/** What the other host's server says there; else how curl failed: 7 is "refused". */
+async function call(ip: string, port = PORT): Promise<string> {
+  const outcome = await a.exec(['curl', '-gsS', '--max-time', '3', `http://${at(ip, port)}/`]);
+  return outcome.code === 0 ? outcome.stdout.trim() : `curl ${outcome.code}`;
+}
+
+/** Rules and chains of others; built-in chains come with the first rule of a table and stay. */
+async function foreign(backend: BackendName): Promise<string> {
+  const saved = await Promise.all(families.map((family) => a.must([tool(family, backend, 'save')])));
+  return saved
+    .join('')
+    .split('\n')
+    .filter((line) => /^(?:-A|:OTHER) /.test(line) && !line.includes('MESH_'))
+    .sort()
+    .join('\n');
+}
+
+async function ours(): Promise<string> {
+  const saved = await Promise.all(
+    backends.flatMap((backend) =>
+      families.map((family) => (backend === 'nft' ? a.must([tool(family, 'nft', 'save')]) : legacy(family))),
+    ),
+  );
+  const listed = [await a.must(['ipset', 'list', '-n']), await routes()];
+  return [...saved, ...listed]
+    .join('')
+    .split('\n')
+    .filter((line) => /MESH|proto 109/.test(line))
+    .join('\n');
+}
+
+/** The legacy tables, without making any. */
+async function legacy(family: Family): Promise<string> {
+  const names = await a.must(['cat', `/proc/net/${family === 'ipv4' ? 'ip' : 'ip6'}_tables_names`]);
+  return names.trim() === '' ? '' : a.must([tool(family, 'legacy', 'save')]);
+}
+
+const routes = async (): Promise<string> =>
+  (await a.must(['ip', '-4', '-details', 'route'])) + (await a.must(['ip', '-6', '-details', 'route']));
+
+beforeEach(async () => {
+  await writeFile(hosts, '127.0.0.1 localhost\n');
+  await rm(join(runtime, 'alive'), { force: true });
+});
+
+describe.each(backends)('the agent is gone (%s)', (backend) => {
+  const others = `*nat
+:OTHER - [0:0]
+-A OTHER -p tcp -m tcp --dport 9 -j RETURN
+-A OUTPUT -j OTHER
+COMMIT
+*filter
+-A INPUT -p tcp -m tcp --dport 9 -j DROP
+COMMIT
+`;
+  let before: string;
+
+  beforeAll(async () => {
+    for (const family of families)
+      await a.must([tool(family, backend, 'restore'), '--noflush'], { input: others });
+    before = await foreign(backend);
+    await intercept(backend);
+  });
+  afterAll(async () => {
+    await well('--remove');
+    for (const family of families)
+      for (const table of ['nat', 'filter', 'mangle', 'raw']) {
+        const program = tool(family, backend, 'save').replace('-save', '');
+        await a.must([program, '-t', table, '-F']);
+        await a.must([program, '-t', table, '-X']);
+      }
+  });
+
+  test('it redirects where nobody is', async () => {
+    for (const family of families) expect(await call(b.address(family))).toBe('curl 7');
+  });
+
+  test('new connections go direct, by address and virtual address; strict services refuse', async () => {
+    const began = performance.now();
+    expect(await well()).toBe('mesh-node: new connections go direct (by hand)\n');
+    console.log(`withdraw-rules (${backend}): ${Math.round(performance.now() - began)} ms`);
+    for (const family of families) {
+      const direct = `b ${a.address(family)}`;
+      expect(await call(b.address(family))).toBe(direct);
+      expect(await call(VIRTUAL[family])).toBe(direct);
+      for (const ip of [b.address(family), STRICT_VIRTUAL[family]])
+        expect(await call(ip, STRICT_PORT), ip).toBe('curl 7');
+      expect(await call(VIRTUAL[family], 9999), 'a port of no service').toBe('curl 7');
+    }
+    expect(await foreign(backend)).toBe(before);
+  });
+
+  test('again: nothing changes', async () => {
+    const stands = await ours();
+    await well();
+    expect(await ours()).toBe(stands);
+    expect(stands).not.toMatch(/REDIRECT|MESH_OUT|MESH_DNS|MESH_ALIVE|MESH_DST/);
+  });
+
+  test('a host that has just booted: the same from nothing', async () => {
+    await well('--remove');
+    expect(await ours()).toBe('');
+    await well('now');
+    for (const family of families) {
+      expect(await call(VIRTUAL[family])).toBe(`b ${a.address(family)}`);
+      expect(await call(b.address(family), STRICT_PORT)).toBe('curl 7');
+    }
+    expect(await foreign(backend)).toBe(before);
+  });
+
+  test('an agent comes back and is gone again: its newer sets stay', async () => {
+    await a.must(['ipset', 'add', 'MESH_STRICT4', `${b.ipv4},tcp:${PORT}`]);
+    await well();
+    expect(await call(b.ipv4)).toBe('curl 7');
+    await a.must(['ipset', 'del', 'MESH_STRICT4', `${b.ipv4},tcp:${PORT}`]);
+    expect(await call(b.ipv4)).toBe(`b ${a.ipv4}`);
+  });
+
+  test.each([
+    ['are missing', undefined],
+    ['are cut', (text: string) => text.slice(0, text.length / 2)],
+    ['are garbage', () => '\u0000\n*nat\n:MESH_X\n-A MESH_X; reboot\n# end\n'],
+    ['do not fit this kernel', (text: string) => text.replace('-m conntrack', '-m nonsense')],
+  ] as const)('its files %s: what redirects is emptied, refusals stay', async (_what, damage) => {
+    await well('--remove');
+    await intercept(backend);
+    const { texts } = said(backend);
+    for (const [name, text] of Object.entries(texts)) await write({ [name]: damage?.(text ?? '') });
+    const { code } = await run();
+    expect(code).toBe(0);
+    for (const family of families) {
+      expect(await call(b.address(family))).toBe(`b ${a.address(family)}`);
+      expect(await call(b.address(family), STRICT_PORT)).toBe('curl 7');
+    }
+    expect(await foreign(backend)).toBe(before);
+  });
+
+  test('--remove leaves nothing of ours', async () => {
+    await write(said(backend).texts);
+    await well('now');
+    expect(await ours()).not.toBe('');
+    await well('--remove');
+    expect(await ours()).toBe('');
+    expect(await foreign(backend)).toBe(before);
+    expect(await readFile(hosts, 'utf8')).toBe('127.0.0.1 localhost\n');
+  });
+});
+
+describe('workers that outlived their supervisor', () => {
+  beforeAll(() => intercept('nft'));
+  afterAll(() => well('--remove'));
+  const redirects = async (): Promise<boolean> => (await ours()).includes('REDIRECT');
+  /** Holds the file as a worker does. */
+  const worker = async () => {
+    await writeFile(join(runtime, 'alive'), '');
+    const running = a.spawn('worker', ['flock', '--shared', join(runtime, 'alive'), 'sleep', '1000']);
+    return running;
+  };
+
+  test('one serves: the rules stay', async () => {
+    const running = await worker();
+    const touch = setInterval(() => void utimes(join(runtime, 'alive'), new Date(), new Date()), 300);
+    expect(await well()).toBe('mesh-node: workers still serve; the rules stay\n');
+    clearInterval(touch);
+    expect(await redirects()).toBe(true);
+    await running.stop();
+  });
+
+  test('all are stopped: it waits for a sign of life, and then not any longer', async () => {
+    const running = await worker();
+    const began = performance.now();
+    await well();
+    console.log(`withdraw-rules, workers stopped: ${Math.round(performance.now() - began)} ms`);
+    expect(await redirects()).toBe(false);
+    await running.stop();
+  });
+
+  test('all are gone, and only their file is left', async () => {
+    await well('--remove');
+    await intercept('nft');
+    await writeFile(join(runtime, 'alive'), '');
+    await well();
+    expect(await redirects()).toBe(false);
+  });
+});
+
+describe('the hosts file', () => {
+  const block = [
+    '# mesh-node: begin (names without the agent)',
+    `${VIRTUAL.ipv4} orders.mesh`,
+    `${VIRTUAL.ipv6} orders.mesh`,
+    `${STRICT_VIRTUAL.ipv4} vault.mesh`,
+    `${STRICT_VIRTUAL.ipv6} vault.mesh`,
+    '# mesh-node: end\n',
+  ].join('\n');
+  const text = () => readFile(hosts, 'utf8');
+  beforeAll(() => write(said('nft').texts));
+  afterAll(() => well('--remove'));
+
+  test.each([
+    ['as it usually is', '127.0.0.1\tlocalhost\n\n# ours\n10.0.0.1  a b  # c\n'],
+    ['of another system', '127.0.0.1 localhost\r\n10.0.0.1 a\r\n'],
+    ['empty', ''],
+    ['with a beginning that somebody left', `x\n# mesh-node: begin (names without the agent)\n10.0.0.1 a\n`],
+  ])('%s: our lines come once and go, the others stay as they are', async (_what, before) => {
+    await writeFile(hosts, before);
+    for (let i = 0; i < 2; i++) {
+      await well('now');
+      expect(await text()).toBe(before + block);
+    }
+    await well('serving');
+    expect(await text()).toBe(before);
+  });
+
+  test('without an end of line it is without one afterwards', async () => {
+    await writeFile(hosts, '127.0.0.1 localhost');
+    for (let i = 0; i < 2; i++) {
+      await well('now');
+      expect(await text()).toBe(`127.0.0.1 localhost\n${block.replace('agent)', 'agent), joined')}`);
+    }
+    await well('serving');
+    expect(await text()).toBe('127.0.0.1 localhost');
+  });
+
+  test('lines that came after ours stay, and ours are not there twice', async () => {
+    await writeFile(hosts, `a\n${block}b\n${block}c\n`);
+    await well('now');
+    expect(await text()).toBe(`a\nb\nc\n${block}`);
+  });
+
+  test('mode and owner are kept, and nothing is written that is there already', async () => {
+    await chmod(hosts, 0o640);
+    await chown(hosts, 1234, 2345);
+    await well('now');
+    const first = await stat(hosts);
+    expect([first.mode & 0o777, first.uid, first.gid]).toEqual([0o640, 1234, 2345]);
+    await well('now');
+    expect((await stat(hosts)).ino).toBe(first.ino);
+  });
+
+  test('only lines of our form are taken', async () => {
+    await write({ hosts: '240.0.0.1 orders.mesh\n$(reboot) x\n240.0.0.2 a b\n240.0.0.3 X\n# end\n' });
+    await well('now');
+    expect((await text()).split('\n').filter((line) => line.startsWith('240'))).toEqual([
+      '240.0.0.1 orders.mesh',
+    ]);
+    await write(said('nft').texts);
+  });
+
+  test('a mount point of its own, as in a container, is written in place', async () => {
+    const directory = join(a.directory, 'container');
+    await mkdir(directory);
+    await writeFile(join(directory, 'hosts'), 'x\n');
+    await topology.bind(join(a.directory, 'hosts'), join(directory, 'hosts'));
+    await a.must(['mount', '-o', 'remount,rw,bind', join(directory, 'hosts')]);
+    const outside = hosts;
+    hosts = join(directory, 'hosts');
+    try {
+      await well('now');
+      expect(await readFile(outside, 'utf8')).toBe(`127.0.0.1 localhost\n${block}`);
+      await well('serving');
+      expect(await readFile(outside, 'utf8')).toBe('127.0.0.1 localhost\n');
+    } finally {
+      hosts = outside;
+    }
+  });
+
+  test('no room beside it: it is left as it is, and everything else is done', async () => {
+    const directory = join(a.directory, 'full');
+    await mkdir(directory);
+    await topology.mount(directory, '64k');
+    const outside = hosts;
+    hosts = join(directory, 'hosts');
+    try {
+      await writeFile(hosts, '127.0.0.1 localhost\n');
+      await a.exec(['dd', 'if=/dev/zero', `of=${join(directory, 'filler')}`, 'bs=4k']);
+      const { code, stderr } = await run('now');
+      expect(code).toBe(0);
+      expect(stderr).toContain('names are left as they are');
+      expect(await text()).toBe('127.0.0.1 localhost\n');
+      expect(await call(VIRTUAL.ipv4)).toBe(`b ${a.ipv4}`);
+      expect((await a.must(['ls', '-A', directory])).split('\n')).toEqual(['filler', 'hosts', '']);
+    } finally {
+      hosts = outside;
+    }
+  });
+});
+
+test('an unknown word is refused', async () => {
+  expect((await run('everything')).code).toBe(2);
+});
