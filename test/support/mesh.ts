@@ -109,7 +109,13 @@ export interface MeshPlan {
 }
 
 /** A line of the access log. */
-export type AccessLine = { readonly [Key in keyof ConnectionRecord]: ConnectionRecord[Key] | null };
+export type AccessLine = {
+  readonly [Key in keyof Omit<ConnectionRecord, 'caller' | 'callerProgram'>]: ConnectionRecord[Key] | null;
+} & {
+  /** `unit:…`, `container:…`, `user:…` or `unknown`. */
+  readonly caller: string | null;
+  readonly user: string | null;
+};
 
 /** mesh-node on one host of a topology, run as systemd would run it: an unprivileged user with two capabilities. */
 export class MeshHost {
@@ -169,7 +175,11 @@ export class MeshHost {
     const at = (name: string) => join(this.directory, name);
     const base: ConfigInput = {
       node: { name: this.host.name, zone: this.#plan.zone },
-      capture: { allowList: at('allow-list'), ...(this.#plan.role === 'zone-agent' ? { mode: 'off' } : {}) },
+      capture: {
+        allowList: at('allow-list'),
+        disabledFile: at('disabled'),
+        ...(this.#plan.role === 'zone-agent' ? { mode: 'off' } : {}),
+      },
       tunnel: { port: TUNNEL_PORT },
       identity: {
         authority: at('identity/ca.crt'),

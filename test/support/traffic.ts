@@ -138,6 +138,57 @@ export class Loading {
   }
 }
 
+/** One connection of a {@link Beat}. */
+export interface Call {
+  /** When it began; milliseconds since the epoch. */
+  readonly at: number;
+  readonly ms: number;
+  readonly ok: boolean;
+}
+
+/** A short connection at every beat, beside the test, whatever became of those before. */
+export class Beat {
+  readonly #running: Running;
+
+  private constructor(running: Running) {
+    this.#running = running;
+  }
+
+  /** Resolves once some went well. */
+  static async start(
+    host: Host,
+    to: string,
+    port: number,
+    plan: { readonly everyMs: number; readonly goodMs: number; readonly giveUpMs: number },
+  ): Promise<Beat> {
+    const amounts = [plan.everyMs, plan.goodMs, plan.giveUpMs];
+    const beat = new Beat(host.spawn('beat', client('beat', to, port, amounts)));
+    await beat.calm(5);
+    return beat;
+  }
+
+  /** Waits until so many in a row went well, from now on. */
+  async calm(count: number, timeoutMs = 30_000): Promise<void> {
+    const from = this.#running.output.length;
+    await waitFor(
+      `${count} connections in a row go well`,
+      () => {
+        const last = this.#running.output.slice(from).split('\n').filter(Boolean).slice(-count);
+        return last.length === count && last.every((line) => line === 'good');
+      },
+      { timeoutMs, alive: this.#running },
+    );
+  }
+
+  async stop(): Promise<readonly Call[]> {
+    this.#running.kill('SIGTERM');
+    await this.#running.ended;
+    const line = /^\{.*\}$/m.exec(this.#running.output)?.[0];
+    if (line === undefined) throw new Error(`beat said: ${this.#running.output}`);
+    return (JSON.parse(line) as { calls: readonly Call[] }).calls;
+  }
+}
+
 /** Readers that hardly read, all at once, until they are let go. */
 export class SlowReaders {
   readonly #running: Running;
