@@ -57,13 +57,14 @@ export function ownJumps(table: LiveTable): { readonly chain: string; readonly r
 
 /**
  * A rule in one form, whatever backend and version printed it: options with their values, sorted, without what is
- * implied (`-m`, full prefixes). Equal texts mean equal rules, for the rules that we write.
+ * implied (`-m`, full prefixes) and without quotes. Equal texts mean equal rules, for the rules that we write.
  */
 export function normalRule(rule: string): string {
   const options: string[] = [];
   let negated = false;
   for (const token of rule
     .replace(/--tcp-flags (?:FIN,SYN,RST,ACK|0x17\/0x02) ?(?:SYN)?/, '--syn')
+    .replace(/"((?:[^"\\]|\\.)*)"/g, (_, quoted: string) => quoted.replace(/\\(.)/g, '$1'))
     .split(/\s+/)) {
     if (token === '') continue;
     if (token === '!') negated = true;

@@ -1,8 +1,11 @@
 import type { Command, CommandResult, CommandRunner } from '../../../src/capture/command.ts';
+import { type Table, tables } from '../../../src/capture/rules/fragment.ts';
 
-/** A nat table and sets in memory, with as much of iptables-restore, iptables-save and ipset as we use. */
+/** Tables, sets and routes in memory, with as much of iptables-restore, iptables-save, ipset and ip as we use. */
 export class FakeKernel implements CommandRunner {
-  readonly tables = { iptables: freshTable(), ip6tables: freshTable() };
+  readonly families = { iptables: freshTables(), ip6tables: freshTables() };
+  /** Routing entries of protocol 109, as `ip` prints them, by `-4 route`, `-6 rule` and so on. */
+  readonly routes = new Map<string, string[]>();
   readonly sets = new Map<string, { options: string; members: Set<string> }>();
   readonly commands: Command[] = [];
   /** What `iptables --version` says. */
@@ -34,10 +37,17 @@ export class FakeKernel implements CommandRunner {
 
   #perform({ program, args, input = '' }: Command): string {
     if (args[0] === '--version') return `${this.version}\n`;
+    if (program === 'ip') return this.#ip(args);
     const family = program.startsWith('ip6tables') ? 'ip6tables' : 'iptables';
-    if (program.endsWith('-save')) return saved(this.tables[family]);
+    if (program.endsWith('-save')) {
+      const names = args[0] === '-t' ? [args[1] as Table] : tables;
+      return names.map((name) => saved(name, this.families[family][name])).join('');
+    }
     if (program.endsWith('-restore')) {
-      this.tables[family] = restored(this.tables[family], input);
+      for (const part of input.split(/^(?=\*)/m)) {
+        const name = /^\*(\w+)/.exec(part)![1] as Table;
+        this.families[family][name] = restored(this.families[family][name], part);
+      }
       return '';
     }
     if (args[0] === 'list') {
@@ -51,6 +61,26 @@ export class FakeKernel implements CommandRunner {
     if (args[0] === 'save')
       return [...this.sets.get(args[1]!)!.members].map((m) => `add ${args[1]} ${m}\n`).join('');
     this.#sets(input, args.includes('-exist'));
+    return '';
+  }
+
+  /** The nat table of IPv4. */
+  get nat(): Chains {
+    return this.families.iptables.nat;
+  }
+
+  #ip([family = '', kind = '', verb, ...rest]: readonly string[]): string {
+    const key = `${family} ${kind}`;
+    const entries = this.routes.get(key) ?? [];
+    if (verb === 'show') return entries.map((entry) => `${entry}\n`).join('');
+    const entry = rest.join(' ').replace(/ proto 109$/, kind === 'rule' ? ' proto 109' : '');
+    if (verb === 'add') this.routes.set(key, [...entries, entry]);
+    else if (entries.includes(entry))
+      this.routes.set(
+        key,
+        entries.filter((other) => other !== entry),
+      );
+    else throw new Error('RTNETLINK answers: No such process');
     return '';
   }
 
@@ -75,30 +105,33 @@ export class FakeKernel implements CommandRunner {
         this.sets.set(name, this.sets.get(value)!);
         this.sets.set(value, set);
       } else if (verb === 'destroy') {
-        if (saved(this.tables.iptables).includes(`${name} `)) refuse('in use by a kernel component');
+        const rules = tables.map((table) => saved(table, this.families.iptables[table])).join('');
+        if (rules.includes(`${name} `)) refuse('in use by a kernel component');
         this.sets.delete(name);
       } else refuse(`unknown ${verb}`);
     }
   }
 }
 
-type Table = Map<string, string[]>;
+type Chains = Map<string, string[]>;
 
-function freshTable(): Table {
-  return new Map(['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'].map((chain) => [chain, []]));
+function freshTables(): Record<Table, Chains> {
+  const builtin = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
+  const fresh = (): Chains => new Map(builtin.map((chain) => [chain, []]));
+  return { raw: fresh(), mangle: fresh(), nat: fresh(), filter: fresh() };
 }
 
-function saved(table: Table): string {
+function saved(name: Table, table: Chains): string {
   const chains = [...table.keys()].map(
     (chain) => `:${chain} ${chain.startsWith('MESH') ? '-' : 'ACCEPT'} [0:0]\n`,
   );
   const rules = [...table].flatMap(([chain, list]) => list.map((rule) => `-A ${chain} ${rule}\n`));
-  return `*nat\n${chains.join('')}${rules.join('')}COMMIT\n`;
+  return `*${name}\n${chains.join('')}${rules.join('')}COMMIT\n`;
 }
 
 /** All of it or nothing, as iptables-restore does. */
-function restored(before: Table, input: string): Table {
-  const table: Table = new Map([...before].map(([chain, rules]) => [chain, [...rules]]));
+function restored(before: Chains, input: string): Chains {
+  const table: Chains = new Map([...before].map(([chain, rules]) => [chain, [...rules]]));
   for (const [index, line] of input.split('\n').entries()) {
     const [, verb, chain = '', rest = ''] = /^(:|-[AIDX] )?(\S+) ?(.*)$/.exec(line) ?? [];
     const rules = table.get(chain);
@@ -109,7 +142,7 @@ function restored(before: Table, input: string): Table {
     if (verb === ':') table.set(chain, []);
     else if (rules === undefined) refuse();
     else if (verb === '-A ') rules.push(rest);
-    else if (verb === '-I ') rules.unshift(rest.replace(/^1 /, ''));
+    else if (verb === '-I ') rules.splice(Number.parseInt(rest, 10) - 1, 0, rest.replace(/^\d+ /, ''));
     else if (verb === '-X ') table.delete(chain);
     else if (rules.includes(rest)) rules.splice(rules.indexOf(rest), 1);
     else refuse();

@@ -1,16 +1,15 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import type { AllowList } from '../../../src/capture/allow-list.ts';
+import type { Command } from '../../../src/capture/command.ts';
 import { Interception } from '../../../src/capture/interception.ts';
-import { configSchema } from '../../../src/config/schema.ts';
-import type { EndpointKey } from '../../../src/model/address.ts';
+import { captureConfig, setsOf, wantedOf } from '../../support/wanted.ts';
 import { FakeKernel } from './fake-kernel.ts';
 
-const capture = (over: object = {}) => configSchema.parse({ capture: { ipv6: 'on', ...over } }).capture;
-const keys = (...texts: string[]): EndpointKey[] => texts as EndpointKey[];
-const numbered = (from: number, to: number): EndpointKey[] =>
-  Array.from(
-    { length: to - from },
-    (_, i) => `10.0.${(from + i) >> 8}.${(from + i) & 255}:80` as EndpointKey,
-  );
+const capture = (over: object = {}, names?: object) => captureConfig({ ipv6: 'on', ...over }, names);
+const keys = (...texts: string[]): readonly string[] => texts;
+const want = (exempt: AllowList = [], redirect: readonly string[] = []) => wantedOf(redirect, exempt);
+const numbered = (from: number, to: number): readonly string[] =>
+  Array.from({ length: to - from }, (_, i) => `10.0.${(from + i) >> 8}.${(from + i) & 255}:80`);
 
 describe('Interception', () => {
   let kernel: FakeKernel;
@@ -31,6 +30,7 @@ describe('Interception', () => {
       ports: [15008],
       log: { info: log, warn: log },
       runner: kernel,
+      cgroupExists: (path) => path === 'system.slice/a.service',
       now: () => clock,
     });
   });
@@ -38,10 +38,10 @@ describe('Interception', () => {
   const members = (): string[] => [...(kernel.sets.get('MESH_DST4')?.members ?? [])];
 
   it('goes absent → applied → withdrawn → applied → absent, and logs each', async () => {
-    await interception.apply([], keys('10.0.0.1:80'));
+    await interception.apply(want([], keys('10.0.0.1:80')));
     await interception.withdraw();
     await interception.withdraw();
-    await interception.apply([], keys('10.0.0.1:80'));
+    await interception.apply(want([], keys('10.0.0.1:80')));
     await interception.remove();
     expect(logged.filter((line) => line.includes('→'))).toEqual([
       'interception: absent → applied',
@@ -50,31 +50,86 @@ describe('Interception', () => {
       'interception: applied → absent',
     ]);
     expect(
-      [...kernel.tables.iptables.keys(), ...kernel.tables.ip6tables.keys(), ...kernel.sets.keys()].filter(
-        (n) => n.startsWith('MESH'),
+      [...kernel.nat.keys(), ...kernel.families.ip6tables.nat.keys(), ...kernel.sets.keys()].filter((n) =>
+        n.startsWith('MESH'),
       ),
     ).toEqual([]);
-    expect(kernel.tables.iptables.get('OUTPUT')).toEqual([]);
+    expect(kernel.nat.get('OUTPUT')).toEqual([]);
   });
 
-  it('runs one program at a time, and merges changes that wait', async () => {
-    await interception.apply([], keys('10.0.0.1:80'));
-    const before = kernel.inputs().length;
-    const changes = Array.from({ length: 500 }, (_, i) => interception.setDestinations(numbered(0, i)));
-    await Promise.all([
-      ...changes,
-      interception.verify(),
-      interception.reassert(),
-      interception.setAllowList([]),
-    ]);
+  it('runs one program at a time, in the order of the calls', async () => {
+    const changes = Array.from({ length: 30 }, (_, i) => interception.apply(want([], numbered(0, i))));
+    await Promise.all([...changes, interception.verify(), interception.reassert()]);
     expect(kernel.mostAtOnce).toBe(1);
-    expect(members()).toHaveLength(499);
-    expect(
-      kernel
-        .inputs()
-        .slice(before)
-        .filter((text) => text.includes('MESH_DST4_NEXT 10.')),
-    ).toHaveLength(1);
+    expect(members()).toHaveLength(29);
+  });
+
+  it('asks for nothing that has not changed', async () => {
+    const wanted = want([], keys('10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:80'));
+    await interception.apply(wanted);
+    const before = kernel.commands.length;
+    await interception.apply(wanted);
+    expect(kernel.commands).toHaveLength(before);
+    await interception.apply({ ...wanted, sets: setsOf({ redirect: ['10.0.0.1:80', '10.0.0.2:80'] }) });
+    expect(kernel.commands.slice(before).map(({ input }) => input)).toEqual([
+      'del MESH_DST4 10.0.0.3,tcp:80\n',
+    ]);
+  });
+
+  it('puts rules about control groups in again when the group is another, and leaves out what does not exist', async () => {
+    const exempt = (inode: number) => [
+      { cgroup: 'system.slice/a.service', inode },
+      { cgroup: 'system.slice/gone.service', inode: 3 },
+    ];
+    const wanted = want([], keys('10.0.0.1:80'));
+    const gone = (command: Command) =>
+      command.input?.includes('gone.service') ? { stderr: 'iptables-restore: line 9 failed' } : undefined;
+    kernel.fail = gone;
+    await interception.apply({ ...wanted, exempt: exempt(1) });
+    expect(kernel.nat.get('MESH_OUT')).toContain('-m cgroup --path "system.slice/a.service" -j RETURN');
+    expect(await interception.verify()).toEqual([]);
+    const before = kernel.inputs().length;
+    await interception.apply({ ...wanted, exempt: exempt(2) });
+    expect(kernel.inputs().slice(before)).toEqual([
+      expect.stringMatching(/^\*nat\n:MESH_OUT - \[0:0\]\n[^*]*COMMIT\n$/),
+      expect.stringMatching(/^\*nat\n:MESH_OUT - \[0:0\]\n[^*]*COMMIT\n$/),
+    ]);
+    // What exists when it is asked may be gone when the kernel looks: nothing else falls for it.
+    kernel.fail = (command) => (command.input?.includes('cgroup') ? { stderr: 'line 9 failed' } : undefined);
+    await interception.apply({ ...want([], keys('10.0.0.1:80', '10.0.0.2:80')), exempt: exempt(3) });
+    expect(interception.status().state).toBe('applied');
+    expect(kernel.nat.get('MESH_OUT')!.join()).not.toContain('cgroup');
+  });
+
+  it('withdrawn and unattended, refusals and routes stand; larger sets stay for a while', async () => {
+    await interception.configure(capture({}, { ipv4: '240.0.0.0/4', ipv6: 'off' }));
+    await interception.apply({
+      ...want(),
+      sets: setsOf({ redirect: ['10.0.0.1:80'], strict: ['10.0.0.9:80'] }),
+    });
+    const filter = kernel.families.iptables.filter;
+    const guard = filter.get('MESH_GUARD')!;
+    expect(guard.length).toBeGreaterThan(0);
+    await interception.withdraw();
+    expect(members()).toEqual(['10.0.0.1,tcp:80']);
+    expect(await interception.verify()).toEqual([]);
+    await interception.leave();
+    expect([...kernel.sets.keys()].filter((name) => name.endsWith('4'))).toEqual([
+      'MESH_STRICT4',
+      'MESH_HOST4',
+    ]);
+    expect(kernel.families.iptables.filter.get('MESH_GUARD')).toEqual(guard);
+    expect(kernel.families.iptables.raw.get('OUTPUT')).toEqual([]);
+    expect(kernel.routes.get('-4 route')).toEqual(['240.0.0.0/4 dev lo']);
+    expect(kernel.nat.get('OUTPUT')).toEqual([]);
+    expect(await interception.verify()).toEqual([]);
+    kernel.routes.set('-4 route', ['240.9.0.0/16 dev lo scope link']);
+    expect(await interception.verify()).toMatchObject([{ kind: 'route-missing' }, { kind: 'leftover' }]);
+    expect((await interception.reassert()).action).toBe('restored');
+    expect(kernel.routes.get('-4 route')).toEqual(['240.0.0.0/4 dev lo']);
+    await interception.remove();
+    expect(kernel.routes.get('-4 route')).toEqual([]);
+    expect([...kernel.sets.keys()]).toEqual([]);
   });
 
   it('refuses more operations than may wait', async () => {
@@ -91,56 +146,56 @@ describe('Interception', () => {
 
   it('takes the newest value whatever waits, and works again after the queue was full', async () => {
     await Promise.all([
-      interception.apply([], keys('10.0.0.1:80')),
-      interception.setDestinations(keys('10.0.0.2:80')),
+      interception.apply(want([], keys('10.0.0.1:80'))),
+      interception.apply(want([], keys('10.0.0.2:80'))),
     ]);
     expect(members()).toEqual(['10.0.0.2,tcp:80']);
     const verifying = Array.from({ length: 64 }, () => interception.verify());
-    await expect(interception.setDestinations(keys('10.0.0.3:80'))).rejects.toMatchObject({
+    await expect(interception.apply(want([], keys('10.0.0.3:80')))).rejects.toMatchObject({
       code: 'overload',
     });
     await Promise.all(verifying);
-    await interception.setDestinations(keys('10.0.0.4:80'));
+    await interception.apply(want([], keys('10.0.0.4:80')));
     expect(members()).toEqual(['10.0.0.4,tcp:80']);
   });
 
   it('fills a larger set when the room is over', async () => {
-    await interception.apply([], numbered(0, 65_536));
+    await interception.apply(want([], numbered(0, 65_536)));
     expect(kernel.sets.get('MESH_DST4')!.options).toContain('maxelem 65536');
-    await interception.setDestinations(numbered(0, 65_537));
+    await interception.apply(want([], numbered(0, 65_537)));
     expect(kernel.sets.get('MESH_DST4')!.options).toContain('maxelem 131072');
     expect(members()).toHaveLength(65_537);
-    await interception.setDestinations(numbered(1, 65_537));
+    await interception.apply(want([], numbered(1, 65_537)));
     expect(kernel.inputs().at(-1)).toBe('del MESH_DST4 10.0.0.0,tcp:80\n');
   });
 
   it('fills the set anew when a single change is refused', async () => {
-    await interception.apply([], keys('10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:80'));
+    await interception.apply(want([], keys('10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:80')));
     kernel.fail = (command) =>
       command.args.includes('-exist') ? { stderr: 'ipset: line 1: no' } : undefined;
-    await interception.setDestinations(keys('10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:80', '10.0.0.4:80'));
+    await interception.apply(want([], keys('10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:80', '10.0.0.4:80')));
     expect(members()).toHaveLength(4);
     expect(kernel.inputs().at(-1)).toContain('swap MESH_DST4_NEXT MESH_DST4');
   });
 
   it('tears down a second set that a killed run left behind', async () => {
-    await interception.apply([], keys('10.0.0.1:80'));
+    await interception.apply(want([], keys('10.0.0.1:80')));
     kernel.sets.set('MESH_DST4_NEXT', { options: 'maxelem 7', members: new Set(['1.1.1.1,tcp:1']) });
-    await interception.apply([], keys('10.0.0.2:80', '10.0.0.3:80'));
+    await interception.apply(want([], keys('10.0.0.2:80', '10.0.0.3:80')));
     expect(members()).toEqual(['10.0.0.2,tcp:80', '10.0.0.3,tcp:80']);
     expect(kernel.sets.has('MESH_DST4_NEXT')).toBe(false);
   });
 
   it('reads again when another tool changes the table in between', async () => {
-    await interception.apply([], []);
+    await interception.apply(want([], []));
     let times = 0;
     kernel.fail = (command) => {
       if (!command.program.endsWith('nft-restore') || times++ > 0) return undefined;
-      kernel.tables.iptables.get('OUTPUT')!.unshift('-j OTHER');
+      kernel.nat.get('OUTPUT')!.unshift('-j OTHER');
       return { stderr: 'iptables-restore: line 3 failed' };
     };
-    await interception.setAllowList([{ ports: { first: 22, last: 22 } }]);
-    expect(kernel.tables.iptables.get('OUTPUT')).toEqual(['-j MESH_OUT', '-j OTHER']);
+    await interception.apply(want([{ ports: { first: 23, last: 23 } }]));
+    expect(kernel.nat.get('OUTPUT')).toEqual(['-j MESH_OUT', '-j OTHER']);
   });
 
   it('says what the kernel said, with the line it complained of', async () => {
@@ -148,11 +203,11 @@ describe('Interception', () => {
       command.program === 'iptables-nft-restore'
         ? { code: 2, stderr: 'iptables-restore v1.8.9 (nf_tables): \nError occurred at line: 6\n' }
         : undefined;
-    await expect(interception.apply([], [])).rejects.toMatchObject({
+    await expect(interception.apply(want([], []))).rejects.toMatchObject({
       code: 'system',
       source: 'kernel',
       message:
-        'iptables-nft-restore --noflush -w 5 ended with 2: iptables-restore v1.8.9 (nf_tables):; Error occurred at line: 6 (line 6: -A MESH_KEEP -m conntrack --ctstate NEW -j RETURN)',
+        'iptables-nft-restore --noflush -w 5 ended with 2: iptables-restore v1.8.9 (nf_tables):; Error occurred at line: 6 (line 6: -A MESH_MARK -d 169.254.169.254/32 -j RETURN)',
     });
     expect(interception.status()).toMatchObject({
       state: 'failed',
@@ -166,28 +221,31 @@ describe('Interception', () => {
   });
 
   it('withdraws the other family when one cannot be, and tries again to withdraw, never to apply', async () => {
-    await interception.apply([], keys('10.0.0.1:80'));
+    await interception.apply(want([], keys('10.0.0.1:80')));
     kernel.fail = (command) => (command.program === 'iptables-nft-restore' ? { stderr: 'no' } : undefined);
     await expect(interception.withdraw()).rejects.toThrow(/no/);
     expect(interception.status().state).toBe('failed');
-    expect(kernel.tables.ip6tables.get('MESH_OUT')).toEqual([]);
-    expect(kernel.tables.iptables.get('MESH_OUT')).not.toEqual([]);
-    expect(await interception.verify()).toMatchObject([
-      { kind: 'leftover', subject: 'MESH_CATCH' },
-      { kind: 'leftover', subject: 'MESH_OUT' },
+    expect(kernel.families.ip6tables.nat.has('MESH_OUT')).toBe(false);
+    expect(kernel.nat.get('MESH_OUT')).not.toEqual([]);
+    expect((await interception.verify()).map(({ kind, subject }) => `${kind} ${subject}`)).toEqual([
+      'leftover MESH_CATCH',
+      'leftover MESH_TAKE',
+      'leftover MESH_DOWN',
+      'leftover MESH_OUT',
+      'leftover nat OUTPUT',
     ]);
     kernel.fail = () => undefined;
     await interception.reassert();
     expect(interception.status().state).toBe('withdrawn');
-    expect(kernel.tables.iptables.get('MESH_OUT')).toEqual([]);
+    expect(kernel.nat.has('MESH_OUT')).toBe(false);
   });
 
   it('takes chains and jumps of another version of ours out', async () => {
-    kernel.tables.iptables.set('MESH_OLD', ['-p tcp -j REDIRECT']);
-    kernel.tables.iptables.get('INPUT')!.push('-p tcp -j MESH_OLD');
-    await interception.apply([], []);
-    expect(kernel.tables.iptables.has('MESH_OLD')).toBe(false);
-    expect(kernel.tables.iptables.get('INPUT')).toEqual([]);
+    kernel.nat.set('MESH_OLD', ['-p tcp -j REDIRECT']);
+    kernel.nat.get('INPUT')!.push('-p tcp -j MESH_OLD');
+    await interception.apply(want([], []));
+    expect(kernel.nat.has('MESH_OLD')).toBe(false);
+    expect(kernel.nat.get('INPUT')).toEqual([]);
     expect(await interception.verify()).toEqual([]);
   });
 
@@ -199,7 +257,7 @@ describe('Interception', () => {
   ] as const)('knows %s under %s', async (version, backend, expected) => {
     kernel.version = version;
     await interception.configure(capture({ backend }));
-    await interception.apply([], []);
+    await interception.apply(want([], []));
     expect(interception.status().backend).toMatchObject(expected);
     expect(kernel.commands[0]!.program).toBe(backend === 'auto' ? 'iptables' : `iptables-${backend}`);
     // Looking for the backend never runs the other one.
@@ -211,7 +269,7 @@ describe('Interception', () => {
   it('refuses a backend that is not what it is called, and entries to protect that are none', async () => {
     kernel.version = 'iptables v1.8.9 (legacy)';
     await interception.configure(capture({ backend: 'nft' }));
-    await expect(interception.apply([], [])).rejects.toMatchObject({ code: 'configuration' });
+    await expect(interception.apply(want([], []))).rejects.toMatchObject({ code: 'configuration' });
     await expect(interception.configure(capture({ protect: ['ssh'] }))).rejects.toThrow(/found "ssh"/);
   });
 
@@ -219,11 +277,11 @@ describe('Interception', () => {
     await interception.configure(capture({ ipv6: 'auto' }));
     kernel.fail = (command) =>
       command.program.startsWith('ip6') ? { code: 3, stderr: 'no table nat' } : undefined;
-    await interception.apply([], keys('[fd00::1]:80', '10.0.0.1:80'));
+    await interception.apply(want([], keys('[fd00::1]:80', '10.0.0.1:80')));
     const { backend } = interception.status();
     expect(backend).toMatchObject({ families: ['ipv4'] });
     expect(backend!.withoutIpv6).toBeDefined();
-    expect([...kernel.sets.keys()]).toEqual(['MESH_DST4']);
+    expect([...kernel.sets.keys()]).toEqual(['MESH_STRICT4', 'MESH_HOST4', 'MESH_DOWN4', 'MESH_DST4']);
     expect(await interception.verify()).toEqual([]);
   });
 });
