@@ -23,6 +23,8 @@ export class FallbackFiles {
   readonly #written = new Map<string, string | undefined>();
   #render: Render | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** Another attempt at what could not be written. */
+  #retry: NodeJS.Timeout | undefined;
   #writing: Promise<void> | undefined;
   #problem: string | undefined;
 
@@ -39,12 +41,13 @@ export class FallbackFiles {
   /** Something that the files depend on has changed. `render` is called when they are written. */
   changed(render: Render): void {
     this.#render = render;
-    this.#schedule(DELAY_MS);
+    this.#timer ??= setTimeout(() => void this.flush(), DELAY_MS).unref();
   }
 
   /** Writes what has changed now. Never rejects. */
   async flush(): Promise<void> {
     clearTimeout(this.#timer);
+    clearTimeout(this.#retry);
     this.#timer = undefined;
     while (this.#writing !== undefined) await this.#writing;
     if (this.#render === undefined) return;
@@ -56,12 +59,11 @@ export class FallbackFiles {
     await this.#writing;
   }
 
-  stop(): Promise<void> {
-    return this.flush().finally(() => clearTimeout(this.#timer));
-  }
-
-  #schedule(delayMs: number): void {
-    this.#timer ??= setTimeout(() => void this.flush(), delayMs).unref();
+  /** Writes for the last time. */
+  async stop(): Promise<void> {
+    await this.flush();
+    clearTimeout(this.#timer);
+    clearTimeout(this.#retry);
   }
 
   async #write(render: Render): Promise<void> {
@@ -85,7 +87,7 @@ export class FallbackFiles {
         this.#log.warn({ problem }, 'fallback: what holds without the agent could not be written down');
       this.#problem = problem;
       this.#render ??= render;
-      this.#schedule(RETRY_MS);
+      this.#retry = setTimeout(() => void this.flush(), RETRY_MS).unref();
       return;
     }
     if (this.#render !== undefined) return;

@@ -61,8 +61,8 @@ function run(...args: string[]): Promise<Outcome> {
     env: {
       MESH_NODE_DAEMON_STATE_DIRECTORY: state,
       MESH_NODE_DAEMON_RUNTIME_DIRECTORY: runtime,
-      MESH_NODE_HOSTS_FILE: hosts,
-      MESH_NODE_FALLBACK_LOCK: join(runtime, 'lock'),
+      WITHDRAW_HOSTS: hosts,
+      WITHDRAW_LOCK: join(runtime, 'lock'),
     },
   });
 }

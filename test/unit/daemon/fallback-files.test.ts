@@ -47,6 +47,14 @@ test('what has not changed is not written', async () => {
   expect(read('hosts')).toBe('c');
 });
 
+test('a file that is not to be there goes', async () => {
+  files.changed(() => ({ sets: 'a', hosts: 'b' }));
+  await files.flush();
+  files.changed(() => ({ sets: undefined, hosts: 'b' }));
+  await files.flush();
+  expect(readdirSync(path())).toEqual(['hosts']);
+});
+
 test('while there is nothing to say, what an earlier run said stays', async () => {
   files.changed(() => ({ sets: 'a' }));
   await files.flush();
