@@ -3,17 +3,22 @@ import { ConfigError } from '../config/problem.ts';
 import type { Config } from '../config/schema.ts';
 import { agentChecks } from './checks/agent.ts';
 import { certificates } from './checks/certificates.ts';
-import { type Check, type CheckResult, fail, ok } from './checks/check.ts';
+import { type Check, fail, ok } from './checks/check.ts';
+import { clock } from './checks/clock.ts';
 import { hostChecks } from './checks/host.ts';
+import { leftovers } from './checks/leftovers.ts';
+import { interceptionChecks } from './checks/netfilter.ts';
+import { networkChecks } from './checks/network.ts';
+import { portChecks } from './checks/ports.ts';
+import { type NamedResult, runChecks, subjectOf } from './checks/run-checks.ts';
+import { selfTest, selfTestBefore } from './checks/self-test.ts';
+import { serviceManagerChecks } from './checks/service-manager.ts';
 import { type CliContext, CliError, configOf, exitCodes, print } from './context.ts';
-
-interface NamedResult extends CheckResult {
-  readonly name: string;
-}
 
 interface CheckOptions {
   readonly output: string;
   readonly pre?: true;
+  readonly selfTest?: true;
 }
 
 /** `check`. */
@@ -21,6 +26,7 @@ export function addCheckCommand(program: Command, context: CliContext): void {
   program
     .command('check')
     .option('--pre', 'only what has to be right before the daemon runs')
+    .option('--self-test', 'prove that connections are redirected, on both families (root)')
     .option('-o, --output <format>', 'table, json or short', 'table')
     .description('check configuration, host, certificates, rules and daemon; each failure with a hint')
     .addHelpText(
@@ -28,12 +34,16 @@ export function addCheckCommand(program: Command, context: CliContext): void {
       `
 Exit code 1 when a check failed. "warn" and "skip" do not fail; run it as root to have nothing skipped.
 
+--self-test opens a random port at an address of the agent's own and asks a worker a question through the rules of this
+host; with --pre it does the same with rules of its own, in a network namespace of its own.
+
 Examples:
   mesh-node check --pre
+  mesh-node check --self-test
   mesh-node check -o short || echo "something is wrong here"`,
     )
     .action(async (options: CheckOptions, command: Command) => {
-      const results = await runChecks(command, context, options.pre ?? false);
+      const results = await allResults(command, context, options);
       const failed = results.filter(({ state }) => state === 'fail').length;
       if (options.output === 'short') {
         for (const { name, state, detail } of results) {
@@ -44,10 +54,10 @@ Examples:
     });
 }
 
-async function runChecks(
+async function allResults(
   command: Command,
   context: CliContext,
-  before: boolean,
+  options: CheckOptions,
 ): Promise<readonly NamedResult[]> {
   let config: Config;
   try {
@@ -58,22 +68,25 @@ async function runChecks(
     const hint = 'mesh-node validate';
     return [{ name: 'configuration', ...fail(error.message.split('\n', 1)[0]!, hint) }];
   }
-  const checks: readonly Check[] = [...hostChecks, certificates, ...(before ? [] : agentChecks)];
-  const results: NamedResult[] = [{ name: 'configuration', ...ok('valid') }];
-  // One after the other: they listen on ports and run programs, and their order is that of the list.
-  for (const check of checks) {
-    const result = await check
-      .run(config, context)
-      .catch((error: unknown) =>
-        fail(error instanceof Error ? error.message : String(error), 'mesh-node --help'),
-      );
-    results.push({ name: check.name, ...result });
-  }
-  return results;
+  const before = options.pre === true;
+  const checks: readonly Check[] = [
+    ...hostChecks,
+    ...interceptionChecks,
+    ...portChecks,
+    ...networkChecks,
+    certificates,
+    clock,
+    ...serviceManagerChecks,
+    leftovers,
+    ...(before ? [] : agentChecks),
+    ...(options.selfTest === true ? [before ? selfTestBefore : selfTest] : []),
+  ];
+  const configuration = { name: 'configuration', ...ok('valid') };
+  return [configuration, ...(await runChecks(checks, subjectOf(config, context)))];
 }
 
 const SIGN = { ok: '✓', warn: '!', fail: '✗', skip: '-' } as const;
-const NAME_WIDTH = 15;
+const NAME_WIDTH = 18;
 
 function line({ name, state, detail, hint }: NamedResult): string {
   const told = `${SIGN[state]} ${name.padEnd(NAME_WIDTH)}${detail}\n`;

@@ -17,8 +17,12 @@ interface Reply {
 export class DaemonClient {
   readonly #socket: string;
 
-  constructor(runtimeDirectory: string) {
+  readonly #answerMs: number;
+
+  /** @param answerMs bound on each answer. */
+  constructor(runtimeDirectory: string, answerMs: number = ANSWER_MS) {
     this.#socket = adminSocket(runtimeDirectory);
+    this.#answerMs = answerMs;
   }
 
   /** The answer to a GET; throws a CliError when the daemon cannot be reached or refuses. */
@@ -56,7 +60,9 @@ export class DaemonClient {
           });
         },
       );
-      sent.setTimeout(ANSWER_MS, () => sent.destroy(new Error(`no answer within ${ANSWER_MS / 1000} s`)));
+      sent.setTimeout(this.#answerMs, () =>
+        sent.destroy(new Error(`no answer within ${this.#answerMs / 1000} s`)),
+      );
       sent.on('error', (error) => reject(this.#unreachable(error)));
       sent.end();
     });

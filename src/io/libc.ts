@@ -141,6 +141,7 @@ export const futimens = libc.func('int futimens(int, void*)') as unknown as (
   times: Bytes | null,
 ) => number;
 export const flock = libc.func('int flock(int, int)') as unknown as (fd: number, operation: number) => number;
+export const adjtimex = libc.func('int adjtimex(void*)') as unknown as (timex: Bytes) => number;
 export const waitpid = libc.func('int waitpid(int, void*, int)') as unknown as (
   pid: number,
   status: Bytes,

@@ -11,7 +11,7 @@ const LEAST_LEFT = 1 / 3;
 /** The three files are there, fit each other and this node, and have life left. */
 export const certificates: Check = {
   name: 'certificates',
-  run: async ({ identity, node }) => {
+  run: async ({ config: { identity, node } }) => {
     const text = node.name ?? hostname().toLowerCase();
     const name = parseNodeName(text);
     if (name === undefined) return fail(`the host name ${text} is no node name`, 'set node.name');

@@ -1,28 +1,27 @@
-import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import { plainRunner } from '../../capture/command.ts';
-import { Netfilter } from '../../capture/netfilter.ts';
-import type { Config } from '../../config/schema.ts';
+import { constants } from 'node:fs';
+import { access, stat } from 'node:fs/promises';
+import { release } from 'node:os';
 import { findUser } from '../../daemon/user.ts';
-import { parseEndpoint } from '../../model/address.ts';
-import { DaemonClient } from '../daemon-client.ts';
-import { type Check, type CheckResult, fail, ok, skip, warn } from './check.ts';
+import { type Check, type CheckResult, type CheckSubject, fail, ok, skip, warn, worst } from './check.ts';
 
-const PROGRAM_MS = 10_000;
+/** Oldest Node.js that the program is tested with; production installs it for the whole system. */
+const NODE = [20, 20] as const;
 /** Two descriptors for each connection, and some for tunnels, files and the loop. */
 const SPARE_DESCRIPTORS = 1024;
-/** Share of the conntrack table in use at which it is worth a word, and at which it is trouble. */
+/** Since then the kernel tells the control group of a socket (INET_DIAG_CGROUP_ID). */
+const KERNEL = [5, 8] as const;
+/** Share of the conntrack table in use at which it is worth a word. */
 const CONNTRACK_WARN = 0.6;
-const CONNTRACK_FAIL = 0.9;
 
-async function procNumbers(path: string): Promise<readonly number[] | undefined> {
-  const text = await readFile(path, 'utf8').catch(() => undefined);
-  return text?.trim().split(/\s+/).map(Number);
+/** True when `x.y…` is at least so much. */
+function atLeast(version: string, [major, minor]: readonly [number, number]): boolean {
+  const [a = 0, b = 0] = version.split('.').map((part) => Number.parseInt(part, 10));
+  return a > major || (a === major && b >= minor);
 }
 
 const user: Check = {
   name: 'user',
-  run: async ({ daemon }) => {
+  run: async ({ config: { daemon } }) => {
     try {
       return ok(`${daemon.user} has uid ${findUser(daemon.user).uid}`);
     } catch (error) {
@@ -34,120 +33,119 @@ const user: Check = {
   },
 };
 
-const iptables: Check = {
-  name: 'iptables',
-  run: async ({ capture }) => {
-    if (process.getuid?.() !== 0) return skip('only root may ask iptables');
-    try {
-      const { backend } = await Netfilter.open(capture, plainRunner);
-      const without = backend.withoutIpv6 === undefined ? '' : `, no IPv6: ${backend.withoutIpv6}`;
-      return ok(`${backend.version}, ${backend.families.join(' and ')}${without}`);
-    } catch (error) {
-      return fail((error as Error).message, 'install iptables, or choose another capture.backend');
-    }
-  },
-};
-
-const ipset: Check = {
-  name: 'ipset',
-  run: async ({ capture }) => {
-    if (capture.mode !== 'services') return skip(`not needed in mode ${capture.mode}`);
-    const result = await plainRunner.run({ program: 'ipset', args: ['version'], timeoutMs: PROGRAM_MS });
-    const version = /ipset v[\d.]+/.exec(result.stdout)?.[0];
-    if (version !== undefined) return ok(version);
-    return fail(`ipset does not run: ${result.stderr.trim()}`, 'install ipset, or use capture.mode all');
-  },
-};
-
-/** A port is free, or it is the daemon that has it. */
-function port(
-  name: string,
-  at: (config: Config) => { readonly host: string; readonly port: number } | undefined,
-): Check {
-  return {
-    name,
-    run: async (config) => {
-      const wanted = at(config);
-      if (wanted === undefined) return skip('off');
-      const text = `${wanted.host} port ${wanted.port}`;
-      const failure = await tryListen(wanted.host, wanted.port);
-      if (failure === undefined) return ok(`${text} is free`);
-      if (failure !== 'EADDRINUSE')
-        return fail(`${text} cannot be used: ${failure}`, 'choose another address or port');
-      const running = await new DaemonClient(config.daemon.runtimeDirectory).ask('GET', '/v1/ready').then(
-        () => true,
-        () => false,
+const node: Check = {
+  name: 'node',
+  run: async () => {
+    const { version, execPath } = process;
+    if (!atLeast(version.slice(1), NODE))
+      return fail(`${version} at ${execPath}`, `Node.js ${NODE.join('.')} or later is needed`);
+    if (/^\/(?:root|home)\//.test(execPath))
+      return warn(
+        `${version} at ${execPath}, where the daemon's user may not look`,
+        'install it for the whole system',
       );
-      if (running) return ok(`${text} is in use while the daemon runs`);
-      return fail(`${text} is taken, and not by a running mesh-node`, `ss -ltnp 'sport = :${wanted.port}'`);
-    },
-  };
-}
+    return ok(`${version} at ${execPath}`);
+  },
+};
 
-function tryListen(host: string, number: number): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-    server.listen({ host, port: number, exclusive: true }, () => server.close(() => resolve(undefined)));
-  });
-}
-
-const portRange: Check = {
-  name: 'port-range',
-  run: async (config) => {
-    const range = await procNumbers('/proc/sys/net/ipv4/ip_local_port_range');
-    if (range === undefined) return skip('ip_local_port_range cannot be read');
-    const [first = 0, last = 0] = range;
-    const inside = [config.capture.port, config.tunnel.port].filter((one) => one >= first && one <= last);
-    if (inside.length === 0) return ok(`our ports are outside ${first}–${last}`);
-    return fail(
-      `port ${inside.join(' and ')} lies within ip_local_port_range ${first}–${last}: a client's port may take it`,
-      'choose ports outside, or net.ipv4.ip_local_reserved_ports',
+const kernel: Check = {
+  name: 'kernel',
+  run: async ({ config, read }) => {
+    const found = release();
+    const ipv6 = (await read('/proc/net/if_inet6'))?.trim();
+    const families = ipv6 ? 'IPv4 and IPv6' : 'no IPv6';
+    if (config.capture.ipv6 === 'on' && !ipv6)
+      return fail(`${found}, ${families}, but capture.ipv6 is on`, 'capture.ipv6: auto');
+    if (atLeast(found, KERNEL)) return ok(`${found}, ${families}`);
+    return warn(
+      `${found}: units behind connections are named from ${KERNEL.join('.')} on`,
+      'nothing else depends on it',
     );
   },
 };
 
+/** What others may write decides what the daemon does; what it cannot read it does not know. */
+const files: Check = {
+  name: 'files',
+  run: async ({ config, context }) => {
+    const { capture, identity, daemon } = config;
+    const shared = [
+      context.env['MESH_NODE_CONFIG'],
+      capture.allowList,
+      identity.authority,
+      identity.certificate,
+    ];
+    const results = await Promise.all([
+      ...shared.flatMap((path) => (path === undefined ? [] : [modeOf(path, 0o022, 'others may write')])),
+      modeOf(identity.key, 0o077, 'others may read'),
+      modeOf(daemon.stateDirectory, 0o022, 'others may write'),
+      modeOf(daemon.runtimeDirectory, 0o022, 'others may write'),
+    ]);
+    const found = results.flat();
+    return worst(found) ?? ok('modes of allow-list, certificates, key and directories are right');
+  },
+};
+
+async function modeOf(path: string, forbidden: number, why: string): Promise<readonly CheckResult[]> {
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined) return [];
+  const results: CheckResult[] = [];
+  const mode = found.mode & 0o777;
+  if ((mode & forbidden) !== 0) {
+    const right = (mode & ~forbidden).toString(8);
+    results.push(fail(`${path} has mode ${mode.toString(8)}: ${why}`, `chmod ${right} ${path}`));
+  }
+  const readable = await access(path, constants.R_OK).then(
+    () => true,
+    () => false,
+  );
+  if (process.getuid?.() === 0 && !readable) results.push(fail(`${path} cannot be read`, `ls -l ${path}`));
+  return results;
+}
+
 const descriptors: Check = {
   name: 'descriptors',
-  run: async ({ limits }) => {
-    const text = await readFile('/proc/self/limits', 'utf8').catch(() => '');
-    const hard = /^Max open files\s+\S+\s+(\S+)/m.exec(text)?.[1];
+  run: async (subject) => {
+    const { limits } = subject.config;
+    const { whose, hard } = await descriptorLimit(subject);
     if (hard === undefined) return skip('the limit cannot be read');
     const needed = 2 * limits.connections + SPARE_DESCRIPTORS;
     if (hard === 'unlimited' || Number(hard) >= needed)
-      return ok(`${hard} allowed here, ${needed} needed by a worker`);
+      return ok(`${hard} allowed ${whose}, ${needed} needed by a worker`);
     return warn(
-      `${hard} allowed here, but limits.connections ${limits.connections} needs ${needed}`,
+      `${hard} allowed ${whose}, but limits.connections ${limits.connections} needs ${needed}`,
       'the systemd unit sets LimitNOFILE; elsewhere ulimit -Hn',
     );
   },
 };
 
+/** The limit of a worker that runs, else the one that holds here. */
+async function descriptorLimit({
+  daemon,
+  read,
+}: CheckSubject): Promise<{ readonly whose: string; readonly hard: string | undefined }> {
+  const worker = (await daemon())?.workers[0];
+  const text = worker === undefined ? undefined : await read(`/proc/${worker.pid}/limits`);
+  const shown = text ?? (await read('/proc/self/limits')) ?? '';
+  return {
+    whose: text === undefined ? 'here' : 'to a worker',
+    hard: /^Max open files\s+\S+\s+(\S+)/m.exec(shown)?.[1],
+  };
+}
+
 const conntrack: Check = {
   name: 'conntrack',
-  run: async () => {
+  run: async ({ config: { guard }, read }) => {
     const base = '/proc/sys/net/netfilter/nf_conntrack_';
-    const [used, most] = await Promise.all([procNumbers(`${base}count`), procNumbers(`${base}max`)]);
-    if (used === undefined || most === undefined) return skip('nf_conntrack is not loaded yet');
-    const share = used[0]! / most[0]!;
-    const detail = `${used[0]} of ${most[0]} entries in use`;
-    const result: (detail: string, hint: string) => CheckResult = share >= CONNTRACK_FAIL ? fail : warn;
-    return share < CONNTRACK_WARN ? ok(detail) : result(detail, 'raise net.netfilter.nf_conntrack_max');
+    const [used, most] = (await Promise.all([read(`${base}count`), read(`${base}max`)])).map(Number);
+    if (!(used! >= 0 && most! > 0)) return skip('nf_conntrack is not loaded yet');
+    const share = used! / most!;
+    const detail = `${used} of ${most} entries in use`;
+    if (share < CONNTRACK_WARN) return ok(detail);
+    const hint = `raise net.netfilter.nf_conntrack_max; from ${guard.maxConntrackPercent} % on new connections go direct`;
+    return share * 100 < guard.maxConntrackPercent ? warn(detail, hint) : fail(detail, hint);
   },
 };
 
 /** What of the host itself has to be right. */
-export const hostChecks: readonly Check[] = [
-  user,
-  iptables,
-  ipset,
-  port('capture-port', ({ capture }) => ({ host: '127.0.0.1', port: capture.port })),
-  port('tunnel-port', ({ tunnel }) => ({ host: tunnel.listen, port: tunnel.port })),
-  port('metrics-port', ({ telemetry }) => {
-    const endpoint = parseEndpoint(telemetry.metricsListen);
-    return endpoint === undefined ? undefined : { host: endpoint.ip, port: endpoint.port };
-  }),
-  portRange,
-  descriptors,
-  conntrack,
-];
+export const hostChecks: readonly Check[] = [user, node, kernel, files, descriptors, conntrack];
