@@ -2,11 +2,21 @@ import fc from 'fast-check';
 import ipaddr from 'ipaddr.js';
 import { describe, expect, it } from 'vitest';
 import { type AllowEntry, formatAllowEntry, parseAllowList } from '../../../src/capture/allow-list.ts';
-import { parseTable } from '../../../src/capture/live-table.ts';
-import { planRules, type RuleInput, renderRules } from '../../../src/capture/rules.ts';
+import { type LiveTables, parseTables } from '../../../src/capture/live-table.ts';
+import type { PlannedState, Table } from '../../../src/capture/rules/fragment.ts';
+import { NOTHING_SAID, type RuleInput, ruleBase } from '../../../src/capture/rules/input.ts';
+import { planRules } from '../../../src/capture/rules/plan.ts';
+import { renderRules } from '../../../src/capture/rules/render.ts';
+import { captureConfig } from '../../support/wanted.ts';
 
-/** A new connection, as a chain sees it. */
+const DAEMON = 990;
+const EXEMPT_USER = 33;
+const CHOSEN_USER = 1000;
+const PORT = 15001;
+
+/** A packet as chains see it. */
 interface Packet {
+  /** OUTPUT: a program of this host sends it. PREROUTING: it comes from outside, or from a container. */
   readonly hook: 'OUTPUT' | 'PREROUTING';
   readonly family: 'ipv4' | 'ipv6';
   readonly destination: string;
@@ -14,10 +24,17 @@ interface Packet {
   readonly protocol: 'tcp' | 'udp';
   readonly syn: boolean;
   readonly uid: number;
+  /** Its destination is an address of this host. */
   readonly local: boolean;
   readonly bridge: string;
-  readonly member: boolean;
+  /** Sets that its destination is in. */
+  readonly sets: readonly ('DST' | 'DOWN' | 'STRICT' | 'HOST')[];
+  /** A worker gave a sign of life a moment ago. */
+  readonly alive: boolean;
+  /** What `-m statistic` draws. */
+  readonly draw: number;
 }
+type Walked = Packet & { mark: boolean };
 
 function inNetwork(address: string, network: string): boolean {
   const [base, prefix] = ipaddr.parseCIDR(network);
@@ -25,55 +42,109 @@ function inNetwork(address: string, network: string): boolean {
   return ip.kind() === base.kind() && ip.match(base as never, prefix);
 }
 
-/** What the kernel does with the options that we use; an option unknown here fails the test. */
-const matches: Record<string, (packet: Packet, value: string) => boolean> = {
-  '-m': () => true,
-  '-p': (packet, value) => packet.protocol === value,
-  '-d': (packet, value) => inNetwork(packet.destination, value),
-  '-i': (packet, value) => packet.bridge === value,
-  '--syn': (packet) => packet.syn,
-  '--uid-owner': (packet, value) => packet.hook === 'OUTPUT' && packet.uid === Number(value),
-  '--dst-type': (packet) => packet.local,
-  '--match-set': (packet) => packet.member && packet.protocol === 'tcp',
-  '--dport': (packet, value) => {
-    const [first, last = first] = value.split(':').map(Number);
-    return packet.port >= first! && packet.port <= last!;
-  },
-};
+const always = () => true;
+/** What the kernel does with the options that we use, and how many values each has; an option unknown here fails the test. */
+const matches: Record<string, readonly [values: number, match: (packet: Walked, value: string) => boolean]> =
+  {
+    '-m': [1, always],
+    '-p': [1, (packet, value) => packet.protocol === value],
+    '-d': [1, (packet, value) => inNetwork(packet.destination, value)],
+    '-i': [1, (packet, value) => packet.bridge === value],
+    '-o': [1, () => false],
+    '--syn': [0, (packet) => packet.syn],
+    '--uid-owner': [1, (packet, value) => packet.hook === 'OUTPUT' && packet.uid === Number(value)],
+    '--dst-type': [1, (packet) => packet.local],
+    '--match-set': [
+      2,
+      (packet, value) =>
+        packet.protocol === 'tcp' && packet.sets.some((set) => value.startsWith(`MESH_${set}`)),
+    ],
+    '--mark': [1, (packet) => packet.mark],
+    '--rcheck': [0, (packet) => packet.alive],
+    '--seconds': [1, always],
+    '--name': [1, always],
+    '--mask': [1, always],
+    '--rdest': [0, always],
+    '--set': [0, always],
+    '--mode': [1, always],
+    '--probability': [1, (packet, value) => packet.draw < Number(value)],
+    '--sport': [1, () => false],
+    '--hex-string': [1, () => false],
+    '--algo': [1, always],
+    '--icase': [0, always],
+    '--dport': [
+      1,
+      (packet, value) => {
+        const [first, last = first] = value.split(':').map(Number);
+        return packet.port >= first! && packet.port <= last!;
+      },
+    ],
+  };
 
-/** Walks the rendered text as the kernel would; the port that the packet is redirected to, or undefined. */
+type Verdict = 'REDIRECT' | 'REJECT' | 'ACCEPT';
+
+/** True when every option of a rule matches. */
+function isFor(tokens: readonly string[], packet: Walked): boolean {
+  for (let at = 0; at < tokens.length; at++) {
+    const negated = tokens[at] === '!';
+    if (negated) at++;
+    const [values, match] = matches[tokens[at]!]!;
+    if (match(packet, tokens[at + 1]!) === negated) return false;
+    at += values;
+  }
+  return true;
+}
+
+/** Walks a chain as the kernel would; undefined when nothing was decided. */
 function walk(
   table: ReadonlyMap<string, readonly string[]>,
   chain: string,
-  packet: Packet,
-): number | undefined {
+  packet: Walked,
+): Verdict | undefined {
   for (const rule of table.get(chain) ?? []) {
     const tokens = rule.split(' ');
-    const target = tokens.indexOf('-j');
-    let matched = true;
-    for (let at = 0; at < target; at++) {
-      const option = tokens[at]!;
-      const value = tokens[at + 1]!;
-      if (!matches[option]!(packet, value)) matched = false;
-      at += option === '--syn' ? 0 : option === '--match-set' ? 2 : 1;
-    }
-    if (!matched) continue;
+    const target = tokens.findIndex((token) => token === '-j' || token === '-g');
+    if (!isFor(tokens.slice(0, target), packet)) continue;
     const verdict = tokens[target + 1]!;
     if (verdict === 'RETURN') return undefined;
-    if (verdict === 'REDIRECT') return Number(tokens[target + 3]);
-    const inner = walk(table, verdict, packet);
-    if (inner !== undefined) return inner;
+    if (verdict === 'MARK') packet.mark = true;
+    else if (verdict === 'REDIRECT' || verdict === 'REJECT' || verdict === 'ACCEPT') return verdict;
+    else {
+      const inner = walk(table, verdict, packet);
+      if (inner !== undefined || tokens[target] === '-g') return inner;
+    }
   }
   return undefined;
 }
 
-const port = fc.oneof(fc.constantFrom(15001, 15008, 22, 80, 8000), fc.integer({ min: 1, max: 65535 }));
+/** What becomes of a packet on its way through the tables. */
+function outcome(tables: LiveTables, packet: Packet): 'redirected' | 'refused' | 'direct' {
+  const walked: Walked = { ...packet, mark: false };
+  const through = (name: Table, hook: string, p: Walked): Verdict | undefined =>
+    walk(tables.get(name) ?? new Map(), hook, p);
+  through('mangle', packet.hook, walked);
+  const redirected = through('nat', packet.hook, walked) === 'REDIRECT';
+  const arrives: Walked = redirected
+    ? {
+        ...walked,
+        sets: [],
+        local: true,
+        port: PORT,
+        destination: walked.family === 'ipv4' ? '127.0.0.1' : '::1',
+      }
+    : walked;
+  const last = packet.hook === 'OUTPUT' ? 'OUTPUT' : arrives.local ? 'INPUT' : 'FORWARD';
+  if (through('filter', last, arrives) === 'REJECT') return 'refused';
+  return redirected ? 'redirected' : 'direct';
+}
+
+const port = fc.oneof(fc.constantFrom(PORT, 15008, 22, 80, 8000), fc.integer({ min: 1, max: 65535 }));
 const ipv4 = fc.oneof(
-  fc.constantFrom('127.0.0.1', '127.9.9.9', '10.0.0.1', '10.1.2.3', '169.254.169.254'),
+  fc.constantFrom('127.0.0.1', '127.9.9.9', '10.0.0.1', '10.1.2.3', '169.254.169.254', '240.1.2.3'),
   fc.ipV4(),
 );
 const ipv6 = fc
-  .oneof(fc.constantFrom('::1', 'fd00::1', 'fd00::2'), fc.ipV6())
+  .oneof(fc.constantFrom('::1', 'fd00::1', 'fd00::2', 'fd6d:6573:6800::7'), fc.ipV6())
   .filter((ip) => !ip.includes('.'));
 const entry = fc
   .tuple(fc.option(fc.oneof(ipv4, ipv6)), fc.integer({ min: 0, max: 128 }), fc.option(fc.tuple(port, port)))
@@ -87,17 +158,31 @@ const entry = fc
       .toString();
     return { network: { family, address, prefix }, ...(ports === undefined ? {} : { ports }) };
   });
-const input: fc.Arbitrary<RuleInput> = fc.record({
-  capture: fc.record({
-    mode: fc.constantFrom('services', 'all', 'off'),
-    port: fc.constant(15001),
-    bridges: fc.subarray(['docker0', 'br-x']),
-  }),
-  uid: fc.constant(990),
-  ports: fc.constant([15008]),
-  protected: fc.array(entry, { maxLength: 2 }),
-  allowList: fc.array(entry, { maxLength: 6 }),
-});
+const VIRTUAL = { ipv4: '240.0.0.0/4', ipv6: 'fd6d:6573:6800::/48' };
+const input: fc.Arbitrary<RuleInput> = fc
+  .record({
+    capture: fc.record({
+      mode: fc.constantFrom('services', 'services', 'services', 'all', 'all', 'observe', 'off'),
+      bridges: fc.subarray(['docker0', 'br-x'], { minLength: 1 }),
+      percent: fc.constantFrom(100, 100, 100, 100, 50, 0),
+      deadAfter: fc.constantFrom('0ms', '1s'),
+    }),
+    names: fc.constantFrom(VIRTUAL, { ipv4: 'off', ipv6: 'off' }),
+    allowed: fc.array(entry, { maxLength: 3 }),
+    exemptUser: fc.boolean(),
+    only: fc.constantFrom(
+      undefined,
+      undefined,
+      { uids: [], cgroups: [] },
+      { uids: [CHOSEN_USER], cgroups: [] },
+    ),
+  })
+  .map(({ capture, names, allowed, exemptUser, only }) => ({
+    ...ruleBase(captureConfig({ ...capture, protect: ['tcp/22'] }, names), DAEMON, [15008]),
+    ...NOTHING_SAID,
+    exempt: [...allowed, ...(exemptUser ? [{ uid: EXEMPT_USER }] : [])],
+    only,
+  }));
 const packet: fc.Arbitrary<Packet> = fc
   .record({
     hook: fc.constantFrom('OUTPUT', 'PREROUTING'),
@@ -105,48 +190,94 @@ const packet: fc.Arbitrary<Packet> = fc
     port,
     protocol: fc.constantFrom('tcp', 'tcp', 'tcp', 'udp'),
     syn: fc.oneof({ weight: 5, arbitrary: fc.constant(true) }, fc.constant(false)),
-    uid: fc.constantFrom(990, 1000, 0),
-    local: fc.boolean(),
+    uid: fc.constantFrom(CHOSEN_USER, CHOSEN_USER, CHOSEN_USER, DAEMON, EXEMPT_USER, 0),
+    local: fc.constantFrom(true, false, false),
     bridge: fc.constantFrom('docker0', 'br-x', 'eth0'),
-    member: fc.boolean(),
+    sets: fc
+      .tuple(
+        fc.constantFrom(true, true, true, false),
+        fc.subarray<'DOWN' | 'STRICT' | 'HOST'>(['DOWN', 'STRICT', 'HOST']),
+      )
+      .map(([known, sets]): Packet['sets'] => (known ? ['DST', ...sets] : sets)),
+    alive: fc.constantFrom(true, true, true, false),
+    draw: fc.double({ min: 0, max: 0.999, noNaN: true }),
   } as const)
-  .map((shape) => ({ ...shape, family: ipaddr.parse(shape.destination).kind() }));
+  .map((shape) => ({ ...shape, family: ipaddr.parse(shape.destination).kind() }))
+  // Sets hold no loopback addresses.
+  .map((shape) => (isLoopback(shape.destination) ? { ...shape, sets: [] } : shape));
+
+function isLoopback(ip: string): boolean {
+  return inNetwork(ip, '127.0.0.0/8') || inNetwork(ip, '::1/128');
+}
+
+/** Is a new connection taken, as the configuration says it? */
+function isTaken(rules: RuleInput, state: PlannedState, p: Packet, allowed: boolean): boolean {
+  const { mode, bridges, percent, deadAfter } = rules.capture;
+  if (state !== 'applied' || (mode !== 'services' && mode !== 'all') || allowed) return false;
+  if (mode === 'services' && !p.sets.includes('DST')) return false;
+  if ((deadAfter > 0 && !p.alive) || p.draw >= percent / 100) return false;
+  const ownPort = p.local && (p.port === PORT || p.port === 15008);
+  if (p.hook === 'PREROUTING')
+    return rules.only === undefined && bridges.includes(p.bridge) && !ownPort && !(mode === 'all' && p.local);
+  const exemptUser = rules.exempt.some((exemption) => 'uid' in exemption && exemption.uid === p.uid);
+  const chosen = rules.only === undefined || rules.only.uids.includes(p.uid);
+  return !isLoopback(p.destination) && p.uid !== DAEMON && !ownPort && !exemptUser && chosen;
+}
 
 /** What must happen, told a second time without rules. */
-function meant(rules: RuleInput, p: Packet): boolean {
-  const { mode, bridges } = rules.capture;
-  const allowed = [...rules.protected, ...rules.allowList].some(
+function meant(rules: RuleInput, state: PlannedState, p: Packet): string {
+  const stray = rules.names[p.family] !== 'off' && inNetwork(p.destination, VIRTUAL[p.family]);
+  // Packets for this host are not forwarded, whatever their address.
+  const otherwise = stray && (p.hook === 'OUTPUT' || !p.local) ? 'refused' : 'direct';
+  if (p.protocol !== 'tcp' || !p.syn) return otherwise;
+  const destinations = [...rules.protected, ...rules.exempt].filter((exemption) => !('uid' in exemption));
+  const allowed = (destinations as AllowEntry[]).some(
     ({ network, ports }) =>
       (network === undefined || inNetwork(p.destination, `${network.address}/${network.prefix}`)) &&
       (ports === undefined || (p.port >= ports.first && p.port <= ports.last)),
   );
-  if (mode === 'off' || allowed || p.protocol !== 'tcp' || !p.syn) return false;
-  if (mode === 'services' && !p.member) return false;
-  const ownPort = p.local && (p.port === 15001 || p.port === 15008);
-  if (p.hook === 'PREROUTING') return bridges.includes(p.bridge) && !ownPort && !(mode === 'all' && p.local);
-  const loopback = inNetwork(p.destination, '127.0.0.0/8') || inNetwork(p.destination, '::1/128');
-  return !loopback && p.uid !== 990 && !ownPort;
+  if (isTaken(rules, state, p, allowed)) return p.sets.includes('DOWN') ? 'refused' : 'redirected';
+  const has = (set: 'STRICT' | 'HOST'): boolean => p.sets.includes(set);
+  const capturePort = p.local && p.port === PORT;
+  const closed =
+    p.hook === 'OUTPUT' ? p.uid !== DAEMON && has('STRICT') : has('HOST') || (!p.local && has('STRICT'));
+  return closed && !allowed && !capturePort ? 'refused' : otherwise;
+}
+
+/** The tables of a host on which the rules have just been put in. */
+function tablesOf(rules: RuleInput, family: Packet['family'], state: PlannedState): LiveTables {
+  const text = renderRules(planRules(rules, family, state));
+  return parseTables(text.replace(/^-I (\S+) \d+ (.*)$/gm, '-A $1 $2'));
 }
 
 describe('what the rules mean', () => {
-  it('is what was meant, for any allow-list, mode and connection', () => {
-    let redirected = 0;
+  it('is what was meant, for any configuration, state and packet', () => {
+    const seen: Record<string, number> = { redirected: 0, refused: 0, direct: 0 };
+    const states = fc.constantFrom<PlannedState>('applied', 'applied', 'applied', 'withdrawn', 'unattended');
     fc.assert(
-      fc.property(input, fc.array(packet, { minLength: 1, maxLength: 20 }), (rules, packets) => {
-        for (const p of packets) {
-          const text = renderRules(planRules(rules, p.family));
-          const jumps = text.matchAll(/^-I (\S+) 1 (.*)$/gm);
-          const table = new Map(parseTable(text));
-          for (const [, chain, rule] of jumps) table.set(chain!, [rule!]);
-          const result = walk(table, p.hook, p);
-          expect(result).toBe(meant(rules, p) ? 15001 : undefined);
-          if (result !== undefined) redirected++;
-        }
-      }),
+      fc.property(
+        input,
+        states,
+        fc.array(packet, { minLength: 10, maxLength: 40 }),
+        (rules, state, packets) => {
+          const tables = { ipv4: tablesOf(rules, 'ipv4', state), ipv6: tablesOf(rules, 'ipv6', state) };
+          for (const p of packets) {
+            // The self-test's own address is taken whatever else is.
+            if (
+              p.destination === '240.0.0.1' ||
+              /^fd6d:6573:6800:0?:.*:1$|^fd6d:6573:6800::1$/.test(p.destination)
+            )
+              continue;
+            const result = outcome(tables[p.family], p);
+            expect(result, JSON.stringify(p)).toBe(meant(rules, state, p));
+            seen[result]!++;
+          }
+        },
+      ),
       { numRuns: 1000 },
     );
     // The generator must not have proved nothing.
-    expect(redirected).toBeGreaterThan(200);
+    for (const [result, count] of Object.entries(seen)) expect(count, result).toBeGreaterThan(150);
   });
 
   it('reads back from the allow-list file what it was given', () => {
