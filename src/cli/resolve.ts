@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { ResolveAnswer } from '../admin/api.ts';
 import { endpointKey, parseEndpoint } from '../model/address.ts';
+import { type Service, servicePorts } from '../model/service.ts';
 import { type CliContext, CliError, configOf, exitCodes, print } from './context.ts';
 import { DaemonClient } from './daemon-client.ts';
 import { table } from './table.ts';
@@ -45,7 +46,7 @@ function resolveText(answer: ResolveAnswer, width: number | undefined): string {
       instance.draining ? 'draining' : 'in use',
     ]),
   );
-  const header = `${answer.verdict}: ${answer.reason}\n`;
+  const header = `${answer.verdict}: ${answer.reason}\n${answer.services.map(addressesText).join('')}`;
   if (rows.length === 0) return header;
   const columns = [
     { title: 'SERVICE' },
@@ -57,4 +58,15 @@ function resolveText(answer: ResolveAnswer, width: number | undefined): string {
     { title: 'STATE' },
   ] as const;
   return `${header}\n${table(columns, rows, width)}`;
+}
+
+/** At which addresses of its own the service is reached at this host. */
+function addressesText(service: Service): string {
+  const { name, virtual = [], resolved = [] } = service;
+  const at =
+    virtual.length === 0
+      ? ''
+      : `${name}: ${virtual.join(', ')}; ports ${servicePorts(service).join(', ') || 'none'}\n`;
+  const ips = [...new Set(resolved.map(({ ip }) => ip))];
+  return ips.length === 0 ? at : `${at}${name}: its hosts resolve to ${ips.join(', ')}\n`;
 }

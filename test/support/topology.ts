@@ -53,6 +53,10 @@ export interface SpawnOptions extends RunOptions {
   readonly logFile?: string;
 }
 
+/** Shows as many files as `$0` says at other places, and becomes the program. */
+const WITH_FILES =
+  'n=$0; while [ $n -gt 0 ]; do mount --bind "$1" "$2" || exit 125; shift 2; n=$((n-1)); done; exec "$@"';
+
 /** The command line that drops from root to a user, keeping the process id. */
 function asUser(user: User, capabilities: readonly string[] = []): string[] {
   const kept = capabilities.map((capability) => `+${capability}`).join(',');
@@ -76,6 +80,7 @@ export class Host {
   readonly directory: string;
   readonly #addresses: ReadonlyMap<string, { readonly ipv4: string; readonly ipv6: string }>;
   readonly #running: Running[] = [];
+  readonly #files: string[] = [];
 
   constructor(
     name: string,
@@ -105,11 +110,19 @@ export class Host {
     return this.address('ipv6');
   }
 
+  /** Programs started here from now on find `source` at this path, for example as their /etc/hosts. */
+  useFile(path: string, source: string): void {
+    this.#files.push(source, path);
+  }
+
   #wrap(command: readonly string[], options: SpawnOptions): string[] {
     return [
       'nsenter',
       `--net=/run/netns/${this.namespace}`,
       '--',
+      ...(this.#files.length === 0
+        ? []
+        : ['unshare', '--mount', 'sh', '-c', WITH_FILES, `${this.#files.length / 2}`, ...this.#files]),
       ...(options.user === undefined ? [] : asUser(options.user, options.capabilities)),
       ...command,
     ];

@@ -1,4 +1,5 @@
 import type { Config } from '../../config/schema.ts';
+import type { Family } from '../names.ts';
 import type { Fragment } from './fragment.ts';
 
 /*
@@ -48,8 +49,22 @@ function suffixPattern(domain: string): string {
   return `"|${Buffer.from([...bytes, 0]).toString('hex')}|"`;
 }
 
-/** What names add to the tables; the same in both families and states, for as long as the agent runs. */
-export function dnsFragments(input: DnsRuleInput): readonly Fragment[] {
+/**
+ * "Nobody listens" (ICMP port unreachable) about a query that went to the responder: it belongs to the flow of the query,
+ * too, or a caller whose agent is gone would wait instead of being refused. The quoted query begins behind the two headers;
+ * its port stands two bytes further, and a length below 256 behind it.
+ */
+function refusal(port: number, family: Family): string {
+  const [type, at] =
+    family === 'ipv4'
+      ? ['-p icmp -m icmp --icmp-type 3/3', 20 + 8 + 20 + 2]
+      : ['-p ipv6-icmp -m icmp6 --icmpv6-type 1/4', 40 + 8 + 40 + 2];
+  const pattern = `${port.toString(16).padStart(4, '0')}00`;
+  return `-o lo ${type} -m string --hex-string "|${pattern}|" --algo bm --from ${at} --to ${at + 3}`;
+}
+
+/** What names add to the tables of one family; the same in both states, for as long as the agent runs. */
+export function dnsFragments(input: DnsRuleInput, family: Family): readonly Fragment[] {
   if (!answersNames(input)) return [];
   const { names, uid, bridges } = input;
   const question = `-p udp -m udp --dport 53 -m string --hex-string ${suffixPattern(names.domain)} --algo bm --icase`;
@@ -62,7 +77,15 @@ export function dnsFragments(input: DnsRuleInput): readonly Fragment[] {
       table: 'raw',
       chains: new Map([
         // What the responder sends belongs to the flow of the query, whoever asked.
-        [dnsChains.zoneOut, [`-p udp -m udp --sport ${names.port} ${zone}`, own, `${question} ${zone}`]],
+        [
+          dnsChains.zoneOut,
+          [
+            `-p udp -m udp --sport ${names.port} ${zone}`,
+            `${refusal(names.port, family)} ${zone}`,
+            own,
+            `${question} ${zone}`,
+          ],
+        ],
         ...(bridged
           ? ([[dnsChains.zonePre, bridges.map((bridge) => `-i ${bridge} ${question} ${zone}`)]] as const)
           : []),

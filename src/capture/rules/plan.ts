@@ -34,7 +34,7 @@ function fragmentsOf(input: RuleInput, family: Family, state: PlannedState): rea
   const fallback = fallbackRules(input.fallback, family, bridges);
   return [
     keepFragment,
-    ...(attended ? dnsFragments({ mode, bridges, names, uid }) : []),
+    ...(attended ? dnsFragments({ mode, bridges, names, uid }, family) : []),
     ...(applied ? aliveFragments(input, family) : []),
     ...(applied ? redirectFragments(input, family) : []),
     ...(applied ? observeFragments(input, family) : []),

@@ -14,12 +14,13 @@ const plain = (fragments: ReturnType<typeof dnsFragments>) =>
 
 describe('queries for the domain', () => {
   it('are a flow of their own, and go to the responder; the own user asks whom it always asked', () => {
-    expect(plain(dnsFragments(input))).toEqual([
+    expect(plain(dnsFragments(input, 'ipv4'))).toEqual([
       {
         table: 'raw',
         chains: {
           MESH_DNS_ZONE: [
             '-p udp -m udp --sport 15053 -j CT --zone 28005',
+            '-o lo -p icmp -m icmp --icmp-type 3/3 -m string --hex-string "|3acd00|" --algo bm --from 50 --to 53 -j CT --zone 28005',
             '-m owner --uid-owner 990 -j RETURN',
             `${question} -j CT --zone 28005`,
           ],
@@ -37,7 +38,7 @@ describe('queries for the domain', () => {
   });
 
   it('come from declared bridges, too', () => {
-    const [raw, nat] = plain(dnsFragments({ ...input, bridges: ['docker0', 'br1'] }));
+    const [raw, nat] = plain(dnsFragments({ ...input, bridges: ['docker0', 'br1'] }, 'ipv6'));
     expect(raw?.chains['MESH_DNS_ZPRE']).toEqual([
       `-i docker0 ${question} -j CT --zone 28005`,
       `-i br1 ${question} -j CT --zone 28005`,
@@ -50,9 +51,15 @@ describe('queries for the domain', () => {
     expect(nat?.jumps).toContainEqual(['PREROUTING', 'MESH_DNS_PRE']);
   });
 
+  it('that nobody answers are refused at once, over IPv6, too', () => {
+    expect(plain(dnsFragments(input, 'ipv6'))[0]?.chains['MESH_DNS_ZONE']?.[1]).toBe(
+      '-o lo -p ipv6-icmp -m icmp6 --icmpv6-type 1/4 -m string --hex-string "|3acd00|" --algo bm --from 90 --to 93 -j CT --zone 28005',
+    );
+  });
+
   it('end in all labels of the domain', () => {
     const names = { ...input.names, domain: 'svc.example' };
-    expect(JSON.stringify(plain(dnsFragments({ ...input, names })))).toContain(
+    expect(JSON.stringify(plain(dnsFragments({ ...input, names }, 'ipv6')))).toContain(
       `|03737663${'07'}6578616d706c6500|`,
     );
   });
@@ -68,5 +75,5 @@ test.each<[DnsRuleInput['mode'], Partial<DnsRuleInput['names']>, boolean]>([
 ])('mode %s with %o: %s', (mode, names, expected) => {
   const given = { ...input, mode, names: { ...input.names, ...names } };
   expect(answersNames(given)).toBe(expected);
-  expect(dnsFragments(given).length > 0).toBe(expected);
+  expect(dnsFragments(given, 'ipv4').length > 0).toBe(expected);
 });
