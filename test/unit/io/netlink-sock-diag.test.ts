@@ -33,7 +33,7 @@ async function python(
   server: Server,
   script: string,
 ): Promise<{ readonly child: ChildProcess; readonly socket: Socket }> {
-  const child = spawn('python3', ['-c', `import socket, sys\n${script}\nsys.stdin.read()`], {
+  const child = spawn('/usr/bin/python3', ['-c', `import socket, sys\n${script}\nsys.stdin.read()`], {
     uid: OTHER_USER,
     stdio: ['pipe', 'ignore', 'inherit'],
   });
