@@ -22,6 +22,12 @@ import { askSelfTest } from './self-test.ts';
 const AGENT_UID = 65_533;
 const LOOPBACK = { ipv4: '127.0.0.1', ipv6: '::1' } as const;
 
+/** Every host has an address beside loopback, and connections to virtual addresses come from it (RFC 5737, RFC 3849). */
+const NETWORK = `link set lo up
+address add 192.0.2.1/32 dev lo
+address add 2001:db8::1/128 dev lo nodad
+`;
+
 type Settings = Pick<Config, 'capture' | 'names'>;
 
 /** What is redirected always: gradual introduction and signs of life are not what is tested here. */
@@ -44,7 +50,7 @@ function listen(poller: Poller, ip: Ip, port: number, responder: SelfTestRespond
 async function main(): Promise<number> {
   const settings = plain(JSON.parse(await text(process.stdin)) as Settings);
   const { capture, names } = settings;
-  execFileSync('ip', ['link', 'set', 'lo', 'up']);
+  execFileSync('ip', ['-batch', '-'], { input: NETWORK });
   const quiet = { info: () => undefined, warn: () => undefined };
   const interception = new Interception({ config: settings, uid: AGENT_UID, ports: [], log: quiet });
   await interception.apply({ ...NOTHING_SAID, sets: emptySets });
