@@ -4,6 +4,7 @@ import type { Config } from '../config/schema.ts';
 import { MeshError } from '../model/errors.ts';
 import type { NodeName } from '../model/service.ts';
 import type { Claim, SnapshotDelta } from '../model/snapshot.ts';
+import type { ExemptNames } from '../proxy/exempt-callers.ts';
 import type { WorkerHello } from './hello.ts';
 import type { Vitals } from './vitals.ts';
 
@@ -19,6 +20,8 @@ export interface WorkerSettings {
   readonly node: NodeName;
   /** True in `mesh-node zone-agent`. */
   readonly relay: boolean;
+  /** Users and units that the allow-list names. */
+  readonly exempt: ExemptNames;
   /** PEM texts; absent while this node has no certificate, then there are no tunnels. Workers read no files. */
   readonly credentials: { readonly key: string; readonly cert: string; readonly ca: string } | undefined;
 }

@@ -13,6 +13,7 @@ import { NameIndex } from '../naming/name-index.ts';
 import { NameResponder } from '../naming/responder.ts';
 import { CallerDesk } from '../proxy/caller-desk.ts';
 import { Connections } from '../proxy/connections.ts';
+import { ExemptCallers } from '../proxy/exempt-callers.ts';
 import { Inbound } from '../proxy/inbound.ts';
 import { Outbound } from '../proxy/outbound.ts';
 import { Paths } from '../proxy/paths.ts';
@@ -59,6 +60,7 @@ export class NodeDataPlane implements DataPlane {
   readonly #outbound: Outbound;
   readonly #tunnels: Tunnels;
   readonly #callers: CallerSource;
+  readonly #exempt = new ExemptCallers();
   readonly #captures: TcpListener[] = [];
   readonly #names: NameResponder;
   readonly #heartbeat: Heartbeat;
@@ -102,6 +104,7 @@ export class NodeDataPlane implements DataPlane {
       onTransition: (transition) => log.info({ ...transition }, `gateway: ${transition.to}`),
     });
     this.#gateways.configure(zonesOf(settings));
+    this.#exempt.configure(settings.exempt);
     const own = new OwnListenerSet(options.listeners.map(({ port }) => port));
     this.#lastLeg = new LastLeg(
       this.#poller,
@@ -154,6 +157,7 @@ export class NodeDataPlane implements DataPlane {
         callerNode: node,
         callerService,
         admit: (entry, from, to, listener) => desk.admit(entry, from, to, listener),
+        exempt: (entry) => this.#exempt.includes(entry),
         settings: () => this.#settings.config.balance,
       },
       this.#connections,
@@ -212,6 +216,7 @@ export class NodeDataPlane implements DataPlane {
     this.#options.log.level = settings.config.telemetry.logLevel;
     this.#balancer.configure(balancerSettings(settings));
     this.#gateways.configure(zonesOf(settings));
+    this.#exempt.configure(settings.exempt);
     this.#useCredentials();
   }
 

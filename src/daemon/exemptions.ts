@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { AllowListEntry } from '../capture/allow-list.ts';
 import {
   type Exemptions,
@@ -29,6 +30,8 @@ interface ExemptionWatchOptions {
   readonly log: ExemptionLog;
   /** Told of the first exemptions, and then of others than before. */
   changed(exemptions: Exemptions): void;
+  /** {@link ExemptionWatch.callers} are others than before. */
+  callersChanged?(): void;
   readonly passwd?: Passwd;
 }
 
@@ -45,6 +48,7 @@ export class ExemptionWatch {
   #list: readonly AllowListEntry[] = [];
   #only: OnlyNames = { users: [], units: [] };
   #current: Exemptions = noExemptions;
+  #callers: OnlyNames = { users: [], units: [] };
   #hosts: ReadonlySet<string> = new Set();
   #poll: NodeJS.Timeout | undefined;
   /** The first list is held back until its host names had an answer: nothing of it should be captured meanwhile. */
@@ -72,11 +76,7 @@ export class ExemptionWatch {
 
   /** Names of the users and units of the list, for whoever knows a caller by name. */
   get callers(): OnlyNames {
-    const users = this.#list.flatMap((entry) => ('user' in entry ? [entry.user] : []));
-    return {
-      users: users.flatMap((user) => [user, this.#passwd.nameOf(Number(user)) ?? user]),
-      units: this.#list.flatMap((entry) => ('unit' in entry ? [entry.unit] : [])),
-    };
+    return this.#callers;
   }
 
   /** Takes another list. What can be looked up at once is, when it returns; `changed` is told if it differs. */
@@ -115,14 +115,32 @@ export class ExemptionWatch {
       ...this.#list.flatMap((entry) => ('user' in entry ? [entry.user] : [])),
     ];
     clearInterval(this.#poll);
-    if (users.some((user) => !/^\d+$/.test(user))) {
+    if (users.length > 0) {
       this.#passwd.refresh();
       this.#poll = setInterval(() => {
-        if (this.#passwd.refresh()) this.#refresh();
+        if (!this.#passwd.refresh()) return;
+        this.#refresh();
+        this.#nameCallers();
       }, USER_POLL_MS);
       this.#poll.unref();
     }
     this.#refresh();
+    this.#nameCallers();
+  }
+
+  #nameCallers(): void {
+    const callers = this.#namesOfCallers();
+    if (isDeepStrictEqual(callers, this.#callers)) return;
+    this.#callers = callers;
+    this.#options.callersChanged?.();
+  }
+
+  #namesOfCallers(): OnlyNames {
+    const users = this.#list.flatMap((entry) => ('user' in entry ? [entry.user] : []));
+    return {
+      users: [...new Set(users.flatMap((user) => [user, this.#passwd.nameOf(Number(user)) ?? user]))],
+      units: this.#list.flatMap((entry) => ('unit' in entry ? [entry.unit] : [])),
+    };
   }
 
   #refresh(): void {

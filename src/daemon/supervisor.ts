@@ -24,8 +24,8 @@ import { InterceptionDriver } from './interception-driver.ts';
 import { Knowledge } from './knowledge.ts';
 import type { Leftover } from './leftovers.ts';
 import { Naming } from './naming.ts';
-import { HostOutages } from './outages.ts';
 import { Observer } from './observer.ts';
+import { HostOutages } from './outages.ts';
 import { OwnCredentials } from './own-credentials.ts';
 import { OwnProgram } from './own-program.ts';
 import { dropRoot } from './privileges.ts';
@@ -136,6 +136,7 @@ class Supervisor implements AdminView {
       patienceMs: config.names.resolveTimeout,
       log: this.#log.child({ component: 'capture' }),
       changed: ({ exempt, only }) => this.interception.setExemptions(exempt, only),
+      callersChanged: () => this.#workers?.configure(this.#workerSettings()),
     });
     this.exemptions.setOnly(config.capture.only);
     this.observer = new Observer(config, this.#poller, this.#log);
@@ -359,6 +360,7 @@ class Supervisor implements AdminView {
       config: this.#config,
       node: this.node,
       relay: this.role === 'zone-agent',
+      exempt: this.exemptions.callers,
       credentials: this.#credentials.current(),
     };
   }

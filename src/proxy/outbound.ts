@@ -64,6 +64,8 @@ export interface OutboundDependencies {
   callerService(): ServiceName | undefined;
   /** Finds out who calls, for the entry; answers why the connection must be refused, or undefined. */
   admit(entry: ConnectionEntry, from: ClientAddress, to: Endpoint, listener: Endpoint): string | undefined;
+  /** Whether the allow-list names the caller; undefined until its name is known (`entry.naming`). */
+  exempt(entry: ConnectionEntry): boolean | undefined;
   settings(): OutboundSettings;
 }
 
@@ -103,7 +105,15 @@ export class Outbound {
     const opening = this.#begin(client, from, entry);
     if (refusal !== undefined) opening.refuse('overload', refusal);
     else if (destination === undefined) opening.refuse('loop', 'a connection to the capture port itself');
-    else opening.start(destination);
+    else this.#start(opening, entry, destination);
+  }
+
+  /** A caller whose name decides whether it is touched at all waits for it, within its bound; others never do. */
+  #start(opening: Opening, entry: ConnectionEntry, destination: OriginalDestination): void {
+    const { dependencies } = this;
+    const exempt = dependencies.exempt(entry);
+    if (exempt !== undefined) opening.start(destination, exempt);
+    else entry.naming!.wait(() => opening.start(destination, dependencies.exempt(entry) === true));
   }
 
   /** Resets a connection that is one too many, and writes it down. */
@@ -166,8 +176,11 @@ class Opening implements ChannelHandler {
     entry.abort = (end) => this.refuse(end.reason, end.detail);
   }
 
-  start(destination: OriginalDestination): void {
-    const route = this.#deps.route(destination);
+  /** `exempt`: nothing of this caller is touched. */
+  start(destination: OriginalDestination, exempt: boolean): void {
+    if (this.#over) return;
+    const known = this.#deps.route(destination);
+    const route: OutboundRoute = exempt && mayPass(known, destination) ? { kind: 'passthrough' } : known;
     switch (route.kind) {
       case 'refuse':
         this.refuse(route.reason);
@@ -350,6 +363,16 @@ class Opening implements ChannelHandler {
     this.#token?.finished();
     this.#entry.finish(why.reason === 'reset' ? 'client-reset' : reasonOf(why), why.detail);
   }
+}
+
+/**
+ * Whether an exempt caller's connection may go on to where it was going: not to a strict service, which nobody reaches
+ * past the agent, and not to a virtual address, behind which nothing stands.
+ */
+function mayPass(route: OutboundRoute, { ip }: OriginalDestination): boolean {
+  if (route.kind !== 'service' && route.kind !== 'instance') return false;
+  const { mode, virtual } = route.service;
+  return mode !== 'strict' && virtual?.includes(ip) !== true;
 }
 
 function reasonOf(why: ChannelClose): EndReason {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { identityOf, Naming, unknownIdentity } from '../../../src/caller/identity.ts';
 import type { ChannelClose } from '../../../src/io/channel.ts';
 import { type ClientAddress, type OriginalDestination, parseEndpoint } from '../../../src/model/address.ts';
 import type { ConnectionRecord } from '../../../src/model/connection.ts';
@@ -73,6 +74,7 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
       callerNode: 'me' as NodeName,
       callerService: () => undefined,
       admit: () => undefined,
+      exempt: () => false,
       settings: () => ({ attempts: 3, replayBuffer: 10, agentPatience: 1000, connectTimeout: 5000 }),
       reached: (_service, { id }) => evidence.push(`${id} reached`),
       unreached: (_service, tried, only) => {
@@ -113,6 +115,46 @@ describe('Outbound', () => {
     direct[0]!.channel.close({ reason: 'done', delivered: true });
     client.close({ reason: 'done', delivered: true });
     expect(records).toMatchObject([{ path: 'passthrough', reason: 'done', attempts: 1 }]);
+  });
+
+  it('lets callers whom the allow-list names pass, but not to strict services and virtual addresses', () => {
+    const web = service('permissive', [instance('1')]);
+    const exempt = { exempt: () => true };
+    const past = setup({ kind: 'service', service: web }, exempt);
+    past.outbound.accept(past.client, from, destination, listener);
+    expect(past.direct.map(({ to }) => to)).toEqual([destination.ip]);
+    expect(past.opened).toEqual([]);
+    for (const through of [service('strict', [instance('1')]), { ...web, virtual: [destination.ip] }]) {
+      const { outbound, client, opened, direct } = setup({ kind: 'service', service: through }, exempt);
+      outbound.accept(client, from, destination, listener);
+      expect([opened.length, direct.length]).toEqual([1, 0]);
+    }
+  });
+
+  it('waits for the name of a caller whom the allow-list may name, and not for one who has gone', () => {
+    const web = service('permissive', [instance('1')]);
+    for (const gone of [false, true]) {
+      const naming = new Naming(unknownIdentity);
+      let known: boolean | undefined;
+      const { outbound, client, direct, opened, records } = setup(
+        { kind: 'service', service: web },
+        {
+          admit: (entry) => {
+            entry.naming = naming;
+            return undefined;
+          },
+          exempt: () => known,
+        },
+      );
+      outbound.accept(client, from, destination, listener);
+      expect([direct.length, opened.length]).toEqual([0, 0]);
+      expect(client.paused, 'nothing has to be kept meanwhile').toBe(true);
+      if (gone) client.close({ reason: 'reset', delivered: false });
+      known = true;
+      naming.settle(identityOf({ unit: 'backup.service' }));
+      expect([direct.length, opened.length]).toEqual([gone ? 0 : 1, 0]);
+      expect(records).toHaveLength(gone ? 1 : 0);
+    }
   });
 
   it('refuses a connection to the capture port itself', () => {
