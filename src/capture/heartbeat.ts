@@ -13,6 +13,18 @@ const ALIVE_FILE = 'alive';
 
 const LOOPBACK = ['127.0.0.1', '::1'] as Ip[];
 
+/**
+ * One sign of life for the workers, given by whoever knows that they serve: rules that were just put in have heard none yet,
+ * and would pass everybody by until the next beat.
+ */
+export function vouchForWorkers(port: number): void {
+  for (const ip of LOOPBACK) {
+    const beacon = DatagramBeacon.open(ip, port);
+    beacon?.send();
+    beacon?.close();
+  }
+}
+
 interface HeartbeatOptions {
   /** `capture.port`: the rules watch for datagrams to it. */
   readonly port: number;

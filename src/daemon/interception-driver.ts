@@ -3,6 +3,7 @@ import { AllowListWatch } from '../capture/allow-list-watch.ts';
 import { SetPlanner } from '../capture/capture-plan.ts';
 import { type CommandRunner, plainRunner } from '../capture/command.ts';
 import { type FallbackTexts, renderFallback } from '../capture/fallback-text.ts';
+import { vouchForWorkers } from '../capture/heartbeat.ts';
 import { Interception, type InterceptionStatus, type Wanted } from '../capture/interception.ts';
 import type { Exemption, OnlyCallers } from '../capture/rules/exemption.ts';
 import type { FallbackLocality } from '../capture/rules/fallback.ts';
@@ -249,9 +250,12 @@ export class InterceptionDriver {
     if (this.#interception.status().state === 'withdrawn-by-operator' && !this.#asked) return;
     this.#asked = suspended && this.#asked;
     this.#begun = true;
+    const before = this.#interception.status().state;
     await this.#run(() =>
       suspended ? this.#interception.withdraw(wanted) : this.#interception.apply(wanted),
     );
+    if (before !== 'applied' && this.#interception.status().state === 'applied')
+      vouchForWorkers(this.#config.capture.port);
     this.#options.onUnattended?.(() => this.#unattended());
     if (version !== undefined && this.#interception.status().state !== 'failed')
       this.#options.onApplied(version);

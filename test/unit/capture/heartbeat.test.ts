@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Heartbeat } from '../../../src/capture/heartbeat.ts';
+import { Heartbeat, vouchForWorkers } from '../../../src/capture/heartbeat.ts';
 import { countDescriptors } from '../../../src/io/descriptors.ts';
 import { waitFor } from '../../support/process.ts';
 
@@ -70,6 +70,16 @@ describe('a worker that serves', () => {
       await waitFor('the file is fresh', () => Date.now() - statSync(alive()).mtimeMs < 1000);
     }
   });
+});
+
+test('somebody else vouches for them once, on both addresses', async () => {
+  beating(9);
+  const ipv4 = await receiver('udp4');
+  const ipv6 = await receiver('udp6', ipv4.port);
+  const before = countDescriptors();
+  vouchForWorkers(ipv4.port);
+  await waitFor('one of each', () => ipv4.count() === 1 && ipv6.count() === 1);
+  expect(countDescriptors()).toBe(before);
 });
 
 test('several workers share the file', () => {
