@@ -161,7 +161,7 @@ describe('what a service sees of its caller', () => {
       nginx(b, SEEN, 'seen'),
       trafficServer(b, BULK),
     ]);
-    witness = b.spawn('witness', ['python3', '-c', WITNESS_PROGRAM]);
+    witness = b.spawn('witness', ['/usr/bin/python3', '-c', WITNESS_PROGRAM]);
     await b.listening(WITNESS, witness);
     const hosted = ['nginx', 'haproxy', 'again', 'seen', 'bulk', 'witness'];
     const start = (host: Host, grants: object, node: object = {}) =>
@@ -239,7 +239,8 @@ describe('what a service sees of its caller', () => {
     });
 
     test('transparent: half-closes and resets are passed on, both ways', async () => {
-      const call = (how: string) => a.must(['python3', '-c', CALLER_PROGRAM, b.address(family), how]);
+      const call = (how: string) =>
+        a.must(['/usr/bin/python3', '-c', CALLER_PROGRAM, b.address(family), how]);
       const [, seenPort, ownPort] =
         /^heard hello from port (\d+) own port (\d+)$/m.exec(await call('ended')) ?? [];
       expect(ownPort).toBeDefined();
