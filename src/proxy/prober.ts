@@ -44,7 +44,7 @@ export class Prober {
     const { agentPatience, connectTimeout } = deps.settings();
     const patience = mayBypass ? agentPatience : agentPatience + AGENT_CONNECTS * connectTimeout;
     this.#try(opened.channel, opened.viaAgent ? patience : undefined, (why) => {
-      if (mayBypass && why?.source === 'peer') {
+      if (mayBypass && why?.source === 'peer' && why.reason !== 'denied') {
         const past = deps.past(service, instance, AGENT);
         this.#try(past, undefined, (last) => finish(outcomeOf(last)));
       } else finish(outcomeOf(why));
