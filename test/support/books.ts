@@ -91,8 +91,14 @@ export async function settled(
   );
 }
 
-async function leavesNothing({ host }: MeshHost): Promise<void> {
+async function leavesNothing(mesh: MeshHost): Promise<void> {
+  const { host } = mesh;
   const commands = [['iptables-save'], ['ip6tables-save'], ['ipset', 'list', '-n']];
+  const standing = (await Promise.all(commands.map((command) => host.must(command)))).join('');
+  // What strict services and virtual addresses need stands without the agent, until somebody takes it out.
+  if (/-A MESH_.* -j REDIRECT/.test(standing)) throw new Error(`${host.name} still redirects:\n${standing}`);
+  const { code, stderr } = await mesh.cli(['rules', 'remove']);
+  if (code !== 0) throw new Error(`rules remove on ${host.name} ended with ${code}: ${stderr}`);
   const kept = await Promise.all(commands.map((command) => host.must(command)));
   const ours = kept
     .join('')
