@@ -77,6 +77,8 @@ export interface ServiceSummary {
   readonly mode: string;
   readonly instances: number;
   readonly draining: number;
+  /** Its virtual addresses at this host, IPv4 first. */
+  readonly virtual?: readonly string[];
   readonly source?: string;
 }
 

@@ -39,6 +39,7 @@ const views: Readonly<Record<string, View>> = {
           { title: 'MODE' },
           { title: 'INSTANCES', align: 'right' },
           { title: 'DRAINING', align: 'right' },
+          { title: 'VIRTUAL ADDRESS' },
           { title: 'SOURCE' },
         ],
         answer.services.map((one) => [
@@ -47,6 +48,7 @@ const views: Readonly<Record<string, View>> = {
           one.mode,
           String(one.instances),
           String(one.draining),
+          one.virtual?.[0] ?? '-',
           one.source ?? '-',
         ]),
         width,

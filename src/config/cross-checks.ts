@@ -2,6 +2,9 @@ import { parseEndpoint } from '../model/address.ts';
 import type { Config } from './schema.ts';
 import type { Finding } from './validate.ts';
 
+/** XT_STRING_MAX_PATTERN_SIZE (128) without the length of the first label and the root. */
+const MAX_DOMAIN = 126;
+
 /** What the schema cannot say: keys that must fit each other. Empty when all do. */
 export function crossCheck(config: Config): readonly Finding[] {
   const findings: Finding[] = [];
@@ -43,6 +46,12 @@ export function crossCheck(config: Config): readonly Finding[] {
 
   const { window } = config.guard;
   if (window < 1000 || window > 60_000) wrong(['guard', 'window'], `${window}ms`, '1s to 1m');
+
+  // The rule that knows queries for the domain compares at most 128 bytes: its labels with their lengths, and the root.
+  const { domain } = config.names;
+  if (domain.length > MAX_DOMAIN) {
+    wrong(['names', 'domain'], `${domain.length} characters`, `at most ${MAX_DOMAIN}`);
+  }
 
   const { deadAfter } = config.capture;
   if (deadAfter % 1000 !== 0 || deadAfter > 60_000) {

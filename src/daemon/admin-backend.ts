@@ -29,6 +29,7 @@ import type { FallbackFiles } from './fallback-files.ts';
 import type { InterceptionDriver } from './interception-driver.ts';
 import type { Knowledge } from './knowledge.ts';
 import type { Leftover } from './leftovers.ts';
+import { ownPorts } from './listeners.ts';
 import { observeAnswer, observeProposal } from './observe-view.ts';
 import type { Observer } from './observer.ts';
 import { OwnListenerSet } from './own-listeners.ts';
@@ -114,7 +115,7 @@ export class SupervisorAdmin implements AdminBackend {
   services(limit: number): ServicesAnswer {
     const { catalogue } = this.#view.knowledge;
     const services: ServicesAnswer['services'][number][] = [];
-    for (const { name, protocol, mode, instances } of catalogue.snapshot.services.values()) {
+    for (const { name, protocol, mode, instances, virtual } of catalogue.snapshot.services.values()) {
       if (services.length === limit) break;
       const source = catalogue.provenance(name)?.source;
       services.push({
@@ -123,6 +124,7 @@ export class SupervisorAdmin implements AdminBackend {
         mode,
         instances: instances.length,
         draining: instances.filter(({ draining }) => draining).length,
+        ...(virtual === undefined ? {} : { virtual }),
         ...(source === undefined ? {} : { source }),
       });
     }
@@ -165,7 +167,7 @@ export class SupervisorAdmin implements AdminBackend {
     const { knowledge, config } = this.#view;
     const endpoint = parseEndpoint(text);
     if (endpoint === undefined) throw new MeshError('configuration', 'caller', `${text} is not ADDRESS:PORT`);
-    const own = new OwnListenerSet([config.capture.port, config.tunnel.port]);
+    const own = new OwnListenerSet([config.capture.port, ...ownPorts(config)]);
     const decision = lookup(knowledge.catalogue.snapshot, endpoint as OriginalDestination, own);
     switch (decision.kind) {
       case 'service':

@@ -199,22 +199,15 @@ export class VirtualAddresses {
   }
 }
 
-/** Addresses of a range that can be given: last bytes 0 and 255 are left out, and the reserved one. */
+/** Addresses of a range that can be given: last bytes 0 and 255 are left out, and that of the self-test. */
 function usableAddresses({ base, prefix }: AddressRange): number {
   return 2 ** Math.min(48, base.length * 8 - prefix - 8) * 254 - 1;
 }
 
 /**
- * The first usable address of a range. No service ever gets it: the agent keeps it for itself, as a destination that
- * proves that interception works.
- */
-export function reservedAddress(range: AddressRange): Ip {
-  return addressOfBytes(range.base.map((byte, i) => (i === range.base.length - 1 ? 1 : byte)));
-}
-
-/**
  * The place of a name: the leading bits of SHA-256 over the name (over name, NUL and the number of the probe from the
- * second on), within the range. Undefined for places that look like a network or its broadcast address to somebody.
+ * second on), within the range. Undefined for places that look like a network or its broadcast address to somebody, and for
+ * the one of the self-test (model/self-test.ts).
  */
 function candidate(range: AddressRange, name: ServiceName, probe: number): Ip | undefined {
   const { base, prefix } = range;

@@ -70,7 +70,15 @@ export class FakeBackend implements AdminBackend {
   }
 
   services(): ServicesAnswer {
-    const service = { name: 'orders', protocol: 'tcp', mode: 'permissive', instances: 1, draining: 0 };
+    const virtual = ['240.1.2.3', 'fd00::1'];
+    const service = {
+      name: 'orders',
+      protocol: 'tcp',
+      mode: 'permissive',
+      instances: 1,
+      draining: 0,
+      virtual,
+    };
     return { services: [service], total: 5 };
   }
 

@@ -213,7 +213,7 @@ describe('with a daemon', () => {
   });
 
   it.each([
-    ['services', /orders +tcp +permissive +1 +0 +-\n… and 4 more/],
+    ['services', /orders +tcp +permissive +1 +0 +240.1.2.3 +-\n… and 4 more/],
     ['connections', /worker-0-1 +outbound +5s +10\.0\.0\.9:40000 .* tunnel +1\.5 KiB +0 B/],
     ['tunnels', /web2 +10\.0\.0\.2:15008 +worker-0 +dialled +open +3 +0\.25ms +7s/],
     ['registries', /file:\/x +synced +1s +1 +1 +-/],

@@ -182,6 +182,10 @@ describe('keys that must fit each other', () => {
     ['guard: {returnAfter: 10m}', 'guard.returnAfter: found more than guard.returnMax'],
     ['guard: {window: 5m}', 'guard.window: found 300000ms, expected 1s to 1m'],
     ['cache: {freshFor: 1h}', 'cache.freshFor: found more than cache.staleFor'],
+    [
+      `names: {domain: ${'abcdefgh.'.repeat(14)}mesh}`,
+      'names.domain: found 130 characters, expected at most 126',
+    ],
     ['daemon: {hangTimeout: 400ms}', 'daemon.hangTimeout: found 400ms, expected at least two times'],
     ['zones: [{name: default, gateways: [{node: a, address: "1.1.1.1:1"}]}]', 'the zone of this node'],
     [

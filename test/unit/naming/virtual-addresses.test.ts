@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Ip } from '../../../src/model/address.ts';
+import { selfTestAddress } from '../../../src/model/self-test.ts';
 import type { ServiceName } from '../../../src/model/service.ts';
 import { type AddressRange, addressRange, inRange } from '../../../src/naming/address-bytes.ts';
 import {
   parseVirtualRecord,
-  reservedAddress,
   VirtualAddresses,
   type VirtualRecord,
 } from '../../../src/naming/virtual-addresses.ts';
@@ -69,9 +69,8 @@ describe('an address', () => {
       expect(inRange(ranges[0], ipv4!) && inRange(ranges[1], ipv6!)).toBe(true);
       expect(ipv4).not.toMatch(/\.(0|1|255)$/);
     }
-    expect(ranges.map(reservedAddress)).toEqual(['10.7.3.1', 'fd00:1:2:3:4:5:0:1']);
-    expect(reservedAddress(IPV4)).toBe('240.0.0.1');
-    expect(reservedAddress(IPV6)).toBe('fd6d:6573:6800::1');
+    // 10.7.3.1 is the self-test's.
+    expect(selfTestAddress('10.7.3.0/24')).toBe('10.7.3.1');
   });
 
   it('goes elsewhere where two names meet, and stays where it was given', () => {
