@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Ip } from '../model/address.ts';
+import { type Identity, identityOf } from './identity.ts';
 import { localIpv4, localIpv6 } from './local-addresses.ts';
 import { readBounded } from './read-bounded.ts';
 
@@ -8,8 +9,8 @@ import { readBounded } from './read-bounded.ts';
 const MOST_BYTES = 256 << 10;
 
 /** A container and where it is seen. */
-interface Claim {
-  readonly container: string;
+export interface Claim {
+  readonly identity: Identity;
   /** Directory of its cgroup, and its inode number: another container has another. */
   readonly directory: string;
   readonly inode: number;
@@ -49,7 +50,9 @@ export async function stillClaimed(claim: Claim): Promise<boolean> {
 async function claimOf(container: string, directory: string | undefined): Promise<Claim | undefined> {
   if (directory === undefined) return undefined;
   const status = await stat(directory).catch(() => undefined);
-  return status === undefined ? undefined : { container, directory, inode: status.ino };
+  return status === undefined
+    ? undefined
+    : { identity: identityOf({ container }), directory, inode: status.ino };
 }
 
 async function firstProcess(directories: readonly string[]): Promise<string | undefined> {

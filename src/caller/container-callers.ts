@@ -1,7 +1,7 @@
 import type { Endpoint, Ip } from '../model/address.ts';
 import type { CgroupWalks } from './cgroup-walks.ts';
-import { type ContainerClaims, containerClaims, stillClaimed } from './container-addresses.ts';
-import { type Identity, identityOf, type Naming, Namings, unknownIdentity } from './identity.ts';
+import { type Claim, type ContainerClaims, containerClaims, stillClaimed } from './container-addresses.ts';
+import { type Identity, type Naming, Namings, unknownIdentity } from './identity.ts';
 
 /** Engines give an address again at once: what was known of it is asked for again after this. */
 const FRESH_MS = 1_000;
@@ -10,7 +10,7 @@ const MOST_KNOWN = 4_096;
 
 interface Known {
   readonly identity: Identity;
-  checkedAt: number;
+  readonly checkedAt: number;
 }
 
 /** Callers behind a bridge: their sockets are in network namespaces of their own, only their addresses are seen. */
@@ -34,7 +34,7 @@ export class ContainerCallers {
     if (sought !== undefined) return sought;
     const naming = this.#namings.begin(ip, unknownIdentity);
     if (naming === undefined) return unknownIdentity;
-    void this.#confirm(ip, known);
+    void this.#confirm(ip);
     return naming;
   }
 
@@ -45,13 +45,7 @@ export class ContainerCallers {
     for (const [ip, since] of this.#namings.entries()) {
       const claim = this.#claims.get(ip);
       if (claim === undefined && since >= beganAt) this.#walks.want();
-      else
-        this.#know(
-          ip,
-          claim === undefined || claim === 'shared'
-            ? unknownIdentity
-            : identityOf({ container: claim.container }),
-        );
+      else this.#know(ip, claim);
     }
   }
 
@@ -59,14 +53,15 @@ export class ContainerCallers {
     this.#namings.close();
   }
 
-  async #confirm(ip: Ip, known: Known | undefined): Promise<void> {
+  /** What was read earlier counts as long as the container is there: also when it was read for another address. */
+  async #confirm(ip: Ip): Promise<void> {
     const claim = this.#claims.get(ip);
-    if (known !== undefined && claim !== undefined && claim !== 'shared' && (await stillClaimed(claim))) {
-      this.#know(ip, known.identity);
-    } else this.#walks.want();
+    if (claim !== undefined && claim !== 'shared' && (await stillClaimed(claim))) this.#know(ip, claim);
+    else this.#walks.want();
   }
 
-  #know(ip: Ip, identity: Identity): void {
+  #know(ip: Ip, claim: Claim | 'shared' | undefined): void {
+    const identity = claim === undefined || claim === 'shared' ? unknownIdentity : claim.identity;
     if (this.#known.size >= MOST_KNOWN) this.#known.clear();
     this.#known.set(ip, { identity, checkedAt: performance.now() });
     this.#namings.settle(ip, identity);

@@ -7,6 +7,7 @@ import { containerClaims } from '../../../src/caller/container-addresses.ts';
 import { ContainerCallers } from '../../../src/caller/container-callers.ts';
 import { type Identity, Naming } from '../../../src/caller/identity.ts';
 import type { ClientAddress, Ip } from '../../../src/model/address.ts';
+import { waitFor } from '../../support/process.ts';
 
 let root: string;
 const at = (path: string) => join(root, path);
@@ -40,7 +41,10 @@ describe('addresses of containers', () => {
     const inner = await cgroup('one/init', '41\n42\n');
     const claims = await read(new Map([['aaa', [outer, inner]]]));
     expect([...claims.keys()]).toEqual(['172.17.0.2', 'fd82:1::5']);
-    expect(claims.get(ip('172.17.0.2'))).toMatchObject({ container: 'aaa', directory: outer });
+    expect(claims.get(ip('172.17.0.2'))).toMatchObject({
+      identity: { text: 'container:aaa' },
+      directory: outer,
+    });
   });
 
   test("are not this host's, and nobody's when several share them", async () => {
@@ -89,9 +93,10 @@ describe('a caller behind a bridge', () => {
   afterEach(() => callers.close());
 
   const client = { ip: ip('172.17.0.2'), port: 1 } as ClientAddress;
-  const found = (): Promise<Identity> =>
+  const other = { ip: ip('172.17.0.3'), port: 1 } as ClientAddress;
+  const found = (who = client): Promise<Identity> =>
     new Promise((resolve) => {
-      const answer = callers.find(client);
+      const answer = callers.find(who);
       if (answer instanceof Naming) answer.wait(resolve);
       else resolve(answer);
     });
@@ -114,6 +119,12 @@ describe('a caller behind a bridge', () => {
     expect(wanted).toBe(1);
   });
 
+  /** As {@link found}, once what was known of it counts no more. */
+  const later = async (who: ClientAddress): Promise<string> => {
+    await waitFor('it is asked for again', () => callers.find(who) instanceof Naming);
+    return (await found(who)).text;
+  };
+
   test('whose address another container has meanwhile is not taken for the first', async () => {
     await process('41', '172.17.0.2');
     containers.set('aaa', [await cgroup('one', '41\n')]);
@@ -122,19 +133,29 @@ describe('a caller behind a bridge', () => {
     await naming;
     await rm(at('cgroup/one'), { recursive: true });
     containers = new Map([['bbb', [await cgroup('two', '41\n')]]]);
-    const later = await new Promise<Identity>((resolve) => {
-      const again = () => {
-        const answer = callers.find(client);
-        if (answer instanceof Naming) answer.wait(resolve);
-        else setTimeout(again, 50); // for a second what was known counts
-      };
-      again();
-      const walk = setInterval(() => {
-        if (wanted < 2) return;
-        clearInterval(walk);
-        void walked();
-      }, 10);
-    });
-    expect(later.text).toBe('container:bbb');
+    const renamed = later(client);
+    await waitFor('a walk is wanted', () => wanted === 2);
+    await walked();
+    expect(await renamed).toBe('container:bbb');
+  });
+
+  test('that swapped addresses with another is known by what was read last, for whichever address', async () => {
+    await process('41', '172.17.0.2');
+    await process('42', '172.17.0.3');
+    containers.set('aaa', [await cgroup('one', '41\n')]).set('bbb', [await cgroup('two', '42\n')]);
+    const both = [found(client), found(other)];
+    await walked();
+    expect((await Promise.all(both)).map(({ text }) => text)).toEqual(['container:aaa', 'container:bbb']);
+    await rm(at('cgroup'), { recursive: true });
+    await cgroup('unrelated', '');
+    containers = new Map([
+      ['aaa', [await cgroup('three', '42\n')]],
+      ['bbb', [await cgroup('four', '41\n')]],
+    ]);
+    const before = wanted;
+    const first = later(client);
+    await waitFor('a walk is wanted', () => wanted > before);
+    await walked();
+    expect([await first, await later(other)]).toEqual(['container:bbb', 'container:aaa']);
   });
 });
