@@ -77,7 +77,7 @@ const guard: Check = {
     if (status.guard.state === 'in') return ok('the agent finds no fault with itself');
     return warn(
       `out: ${status.guard.reason ?? ''}`,
-      'new connections go direct until it is over: docs/operations.md, "Failing open"',
+      'new connections go direct until it is over: docs/operations.md, "When the agent withdraws by itself"',
     );
   },
 };
