@@ -8,8 +8,8 @@ import { type BegunConnection, decodeNetlinkAnswer, decodeNflog, encodeNflogBind
 const NETLINK_NETFILTER = 12;
 const SO_RCVBUF = 8;
 const SO_RCVBUFFORCE = 33;
-/** About 3000 packets that wait to be read; what comes while it is full is lost, and counted. */
-const RECEIVE_BUFFER_BYTES = 4 << 20;
+/** About 2500 packets that wait to be read (measured); what comes while it is full is lost, and counted. */
+const RECEIVE_BUFFER_BYTES = 1 << 20;
 /** A message of one packet is about 200 bytes; what is longer is cut off, and passed by. */
 const DATAGRAM_BYTES = 8192;
 /** The kernel answers a request while it is being sent; packets of an earlier owner's rules may come before it. */

@@ -58,7 +58,7 @@ beforeAll(async () => {
   const b = topology.host('b');
   orders = { ipv4: b.address('ipv4', 'lan'), ipv6: b.address('ipv6', 'lan') };
   db = { ipv4: b.address('ipv4', 'back'), ipv6: b.address('ipv6', 'back') };
-  const server = b.spawn('who', ['python3', '-c', SERVER]);
+  const server = b.spawn('who', ['/usr/bin/python3', '-c', SERVER]);
   a = await SystemdHost.boot(topology, 'a');
   await b.listening(PORT, server);
   await installed();
@@ -239,7 +239,7 @@ describe('a mesh is introduced step by step', () => {
   test('a tenth, half, all of the connections, under load; and one command takes it all back', async () => {
     const many = 400;
     const taken = async () => (await ways(orders.ipv4, many)).filter((how) => how === 'taken').length;
-    const load = a.host.spawn('load', ['python3', '-c', CLIENT, orders.ipv6, '100000', '2']);
+    const load = a.host.spawn('load', ['/usr/bin/python3', '-c', CLIENT, orders.ipv6, '100000', '2']);
     const shares: number[] = [];
     for (const percent of [10, 50, 100]) {
       await reload({ percent });
