@@ -1,10 +1,12 @@
 import { once } from 'node:events';
 import { Socket } from 'node:net';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { AF_INET, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM } from '../../../src/io/constants.ts';
 import { closeDescriptor } from '../../../src/io/descriptors.ts';
+import * as libc from '../../../src/io/libc.ts';
 import { createListeningSocket, TcpListener } from '../../../src/io/listener.ts';
 import { Poller } from '../../../src/io/poller.ts';
-import { TcpChannel } from '../../../src/io/socket.ts';
+import { type SocketWaiter, TcpChannel } from '../../../src/io/socket.ts';
 import { localEndpointOf } from '../../../src/io/socket-options.ts';
 import { createSocketPair } from '../../../src/io/socketpair.ts';
 import type { Ip } from '../../../src/model/address.ts';
@@ -41,6 +43,34 @@ for (const ip of [LOOPBACK, '::1' as Ip]) {
   );
 }
 
+/** As {@link start}, with a socket that is made elsewhere and comes a little later. */
+function startLate() {
+  const fd = createListeningSocket({ ip: LOOPBACK, port: 0, backlog: 16 });
+  const { port } = localEndpointOf(fd)!;
+  let onConnection: (channel: TcpChannel) => void;
+  const b = new Promise<TcpChannel>((resolve) => {
+    onConnection = resolve;
+  });
+  const listener = new TcpListener(poller, fd, {
+    acceptBatch: 16,
+    onConnection: (channel) => onConnection(channel),
+  });
+  const socket = libc.socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const a = TcpChannel.connectWith(poller, { ip: LOOPBACK, port }, { timeoutMs: 1000 }, (waiter) => {
+    setTimeout(() => waiter.take(socket) || closeDescriptor(socket), 5);
+  });
+  return { a, b, port, done: async () => listener.close() };
+}
+
+channelConformance(
+  'TcpChannel with a socket that comes later',
+  async () => {
+    const { a, b, done } = startLate();
+    return { a, b: await b, done };
+  },
+  () => startLate(),
+);
+
 channelConformance('TcpChannel, the accepted side first', async () => {
   const { a, b, done } = start(LOOPBACK);
   return { a: await b, b: a, done };
@@ -71,6 +101,33 @@ describe('TcpChannel', () => {
     });
     return { a, near, far, b: await b };
   };
+
+  test('a socket that does not come in time, or comes to nobody', async () => {
+    let waiter: SocketWaiter | undefined;
+    const options = { timeoutMs: 50 };
+    const make = () =>
+      new Recorder(
+        TcpChannel.connectWith(poller, { ip: LOOPBACK, port: 1 }, options, (one) => {
+          waiter = one;
+        }),
+      );
+    const late = make();
+    late.channel.write(new Uint8Array(10));
+    await until('late', () => late.closed);
+    expect(late.closes[0]).toEqual({ reason: 'overload', delivered: false, detail: 'no socket in time' });
+    expect(waiter!.take(0)).toBe(false);
+
+    const gone = make();
+    gone.channel.reset();
+    expect(waiter!.take(0)).toBe(false);
+    await until('gone', () => gone.closed);
+    expect(gone.closes[0]).toMatchObject({ reason: 'local' });
+
+    const refused = make();
+    waiter!.fail('system', 'not to be had');
+    await until('refused', () => refused.closed);
+    expect(refused.closes[0]).toEqual({ reason: 'system', delivered: false, detail: 'not to be had' });
+  });
 
   test('refused: told later, nothing delivered, with the reason', async () => {
     const fd = createListeningSocket({ ip: LOOPBACK, port: 0, backlog: 1 });
