@@ -243,6 +243,14 @@ COMMIT
     expect(stands).not.toMatch(/REDIRECT|MESH_OUT|MESH_DNS|MESH_ALIVE|MESH_DST/);
   });
 
+  test('again, after somebody took something away: it is put back', async () => {
+    const program = tool('ipv4', backend, 'save').replace('-save', '');
+    await a.must([program, '-t', 'nat', '-F', 'MESH_VIRT']);
+    expect(await call(VIRTUAL.ipv4)).toBe('curl 7');
+    await well();
+    expect(await call(VIRTUAL.ipv4)).toBe(`b ${a.ipv4}`);
+  });
+
   test('a host that has just booted: the same from nothing', async () => {
     await well('--remove');
     expect(await ours()).toBe('');
