@@ -101,7 +101,7 @@ const capture = z
       .default([])
       .describe('Bridges of local containers whose outgoing connections are intercepted too (PREROUTING).'),
     allowList: path('/etc/mesh-node/allow-list').describe(
-      'File of destinations that are never touched; watched while running.',
+      'File of destinations, users and units that are never touched; watched while running.',
     ),
     ipv6: z
       .enum(['auto', 'on', 'off'])
@@ -121,7 +121,7 @@ const capture = z
       .array(z.string())
       .default(['tcp/22', '169.254.169.254'])
       .describe(
-        'Allow-list entries that hold before any file is read, so that no rule can lock the operator out.',
+        'Destinations, as in the allow-list, that hold before any file is read, so that no rule can lock the operator out.',
       ),
   })
   .prefault({})
@@ -179,8 +179,8 @@ const caller = z
       .boolean()
       .default(true)
       .describe('Ask the kernel which unit, container or user is behind each intercepted connection.'),
-    timeout: duration('100ms').describe(
-      'Bound on finding the name of a control group or container seen for the first time.',
+    timeout: duration('1s').describe(
+      'Bound on finding the name of a control group or container seen for the first time; only what is written down waits for it.',
     ),
   })
   .prefault({})
