@@ -1,8 +1,12 @@
 import { type CgroupTree, findCgroupRoot, walkCgroups } from './cgroup-tree.ts';
 
-/** After a walk nothing is walked for nine times as long as it took: at most a tenth of the time goes into it. */
+/**
+ * After a walk nothing is walked for nine times as long as it took, so that at most a tenth of the time goes into it; but
+ * not for so long that a name comes too late (`caller.timeout`, 1 s).
+ */
 const PAUSE_FACTOR = 9;
 const LEAST_PAUSE_MS = 20;
+const MOST_PAUSE_MS = 500;
 /** Without anybody asking: what is gone is forgotten, so that an id that the kernel gives again has its new name. */
 const REFRESH_MS = 30_000;
 
@@ -49,7 +53,8 @@ export class CgroupWalks {
     this.#root ??= await findCgroupRoot();
     if (this.#root !== undefined) this.tree = await walkCgroups(this.#root);
     const took = performance.now() - began;
-    this.#notBefore = performance.now() + Math.max(LEAST_PAUSE_MS, PAUSE_FACTOR * took);
+    const pause = Math.min(MOST_PAUSE_MS, Math.max(LEAST_PAUSE_MS, PAUSE_FACTOR * took));
+    this.#notBefore = performance.now() + pause;
     this.#walking = false;
     if (this.#closed) return;
     this.#onWalked(began);

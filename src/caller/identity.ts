@@ -14,7 +14,7 @@ export function identityOf(caller: Caller): Identity {
 export const unknownIdentity: Identity = identityOf({});
 
 /** Most connections that wait for one name; those after them are written down without it. */
-const MOST_WAITING = 4096;
+const MOST_WAITING = 512;
 
 /** A name that is being looked for. It is settled exactly once, after a bounded time. */
 export class Naming {
@@ -44,7 +44,7 @@ export class Naming {
 }
 
 /** Most names that are looked for at once. */
-const MOST_NAMINGS = 256;
+const MOST_NAMINGS = 64;
 
 interface Sought {
   readonly naming: Naming;

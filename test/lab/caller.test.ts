@@ -102,7 +102,10 @@ beforeAll(async () => {
   agent = await SystemdAgent.start(a, authority, {
     grants: { callAs: ['shop'] },
     catalogue,
-    config: { limits: { connections: CONNECTIONS, callerPercent: PERCENT } },
+    config: {
+      limits: { connections: CONNECTIONS, callerPercent: PERCENT },
+      caller: { timeout: '10s' }, // as long as it takes on a machine that is busy with other tests
+    },
   });
 });
 afterAll(async () => {
