@@ -1,14 +1,14 @@
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { type CgroupMatch, isDestinationExemption } from './rules/exemption.ts';
 import type { RuleInput } from './rules/input.ts';
+import { cgroupMount } from './unit-cgroups.ts';
 
-/** Where cgroup v2 is mounted: alone, or beside version 1. */
-const ROOTS = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'];
-
-/** True when the kernel knows a control group of this path. */
+/** True when there is a control group of this path, as `-m cgroup --path` takes it. */
 export function cgroupExists(path: string): boolean {
-  return ROOTS.some(
-    (root) => existsSync(`${root}/cgroup.procs`) && existsSync(`${root}/${path}/cgroup.procs`),
+  const mount = cgroupMount();
+  return (
+    mount !== undefined && existsSync(join(mount.directory, path.slice(mount.prefix.length), 'cgroup.procs'))
   );
 }
 

@@ -12,7 +12,7 @@ const ANSWER_TIMEOUT_MS = 10_000;
 
 /** The program that listens and connects inside a namespace: one JSON question a line, one JSON answer a line. */
 const AGENT = `
-const net = require('net'); const held = new Map();
+const net = require('net'), dgram = require('dgram'); const held = new Map(); let beats;
 const first = (socket) => new Promise((resolve) => {
   const timer = setTimeout(() => { socket.destroy(); resolve('timeout'); }, 3000);
   const end = (text) => { clearTimeout(timer); resolve(text); };
@@ -44,6 +44,36 @@ const ops = {
     held.set(id, socket);
     return answer;
   },
+  many: async ({ host, port, count }) => {
+    const seen = {};
+    let left = count;
+    const client = async () => {
+      while (left-- > 0) {
+        const answer = await ops.probe({ host, port });
+        seen[answer] = (seen[answer] || 0) + 1;
+      }
+    };
+    await Promise.all(Array.from({ length: 32 }, client));
+    return JSON.stringify(seen);
+  },
+  udp: ({ host, port }) => new Promise((resolve) => {
+    const socket = dgram.createSocket(host.includes(':') ? 'udp6' : 'udp4');
+    let open = true;
+    const end = (text) => { clearTimeout(timer); if (open) socket.close(); open = false; resolve(text); };
+    const timer = setTimeout(() => end('timeout'), 3000);
+    socket.once('error', (error) => end(error.code));
+    socket.connect(port, host, () => { socket.send('x', (error) => { if (error) end(error.code); }); setTimeout(() => { if (open) socket.send('y', (error) => { if (error) end(error.code); }); }, 50); });
+  }),
+  beat: ({ port, on }) => {
+    clearInterval(beats);
+    if (!on) return 'stopped';
+    const four = dgram.createSocket('udp4'), six = dgram.createSocket('udp6');
+    beats = setInterval(() => {
+      four.send('', port, '127.0.0.1', () => {});
+      six.send('', port, '::1', () => {});
+    }, 100);
+    return 'beats';
+  },
   talk: async ({ id }) => {
     const socket = held.get(id);
     if (socket.destroyed) return 'gone';
@@ -61,6 +91,7 @@ require('readline').createInterface({ input: process.stdin }).on('line', async (
 
 /** Programs of one user inside a namespace: servers that greet with a label and echo, and clients. */
 export class Agent {
+  readonly pid: number;
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #waiting = new Map<number, (answer: string) => void>();
   #number = 0;
@@ -68,6 +99,7 @@ export class Agent {
   constructor(namespace: string, uid: number) {
     const user = ['setpriv', `--reuid=${uid}`, '--clear-groups', '--', process.execPath, '-e', AGENT];
     this.#child = spawn('ip', ['netns', 'exec', namespace, ...user], { stdio: ['pipe', 'pipe', 'pipe'] });
+    this.pid = this.#child.pid!;
     this.#child.stderr.on('data', (text: Buffer) => process.stderr.write(text));
     createInterface({ input: this.#child.stdout }).on('line', (line) => {
       const { number, answer } = JSON.parse(line) as { number: number; answer: string };
@@ -102,6 +134,21 @@ export class Agent {
     return this.#ask({ op: 'probe', host, port });
   }
 
+  /** Connects so many times, 32 at once; how often each answer came. */
+  async many(host: string, port: number, count: number): Promise<Readonly<Record<string, number>>> {
+    return JSON.parse(await this.#ask({ op: 'many', host, port, count })) as Record<string, number>;
+  }
+
+  /** Sends two datagrams and gives the error code that comes back, or `timeout`. */
+  udp(host: string, port: number): Promise<string> {
+    return this.#ask({ op: 'udp', host, port });
+  }
+
+  /** Begins or ends to send empty datagrams to a port of loopback, both families, ten a second. */
+  beat(port: number, on: boolean): Promise<string> {
+    return this.#ask({ op: 'beat', port, on });
+  }
+
   /** Opens a connection that stays; gives the label of who answers. */
   hold(id: string, host: string, port: number): Promise<string> {
     return this.#ask({ op: 'hold', id, host, port });
@@ -113,6 +160,7 @@ export class Agent {
   }
 
   async stop(): Promise<void> {
+    if (this.#child.exitCode !== null) return;
     const gone = new Promise((resolve) => this.#child.once('exit', resolve));
     this.#child.stdin.end();
     await gone;
