@@ -67,6 +67,7 @@ export class Worker {
   /** A catalogue that is being sent. */
   #coming: Snapshot | undefined;
   #serving = false;
+  #outagesTold = false;
   #draining = false;
   /** The supervisor said that another one will come. */
   #awaiting = false;
@@ -108,6 +109,7 @@ export class Worker {
 
   #found(socket: Socket): void {
     clearTimeout(this.#orphaned);
+    this.#outagesTold = false;
     this.#awaiting = false;
     this.#control = this.#converse(socket);
     const { build, index, epoch, listeners } = this.#origin;
@@ -133,13 +135,14 @@ export class Worker {
         this.#coming = undefined;
         this.#plane?.use(this.#snapshot);
         this.#control.send({ t: 'ack', version: this.#snapshot.version });
+        if (this.#serving) this.#tellOutages();
         return;
       }
       case 'synced':
         this.#plane?.serve();
         this.#serving = true;
         this.#measure();
-        this.#plane?.followOutages((down) => this.#control.send({ t: 'outages', down }));
+        this.#tellOutages();
         this.#control.send({ t: 'ready' });
         return;
       case 'ping':
@@ -184,6 +187,13 @@ export class Worker {
       plane.measured(vitals);
       this.#control.send({ t: 'vitals', vitals });
     });
+  }
+
+  /** Once in a conversation, when both sides know the same catalogue; from then on whenever it changes. */
+  #tellOutages(): void {
+    if (this.#outagesTold) return;
+    this.#outagesTold = true;
+    this.#plane?.followOutages((down) => this.#control.send({ t: 'outages', down }));
   }
 
   #sendMetrics(): void {

@@ -12,7 +12,8 @@ import {
 } from '../../../src/daemon/control.ts';
 import { VitalCounts } from '../../../src/daemon/vitals.ts';
 import { type DataPlane, Worker } from '../../../src/daemon/worker.ts';
-import type { Snapshot } from '../../../src/model/snapshot.ts';
+import type { ServiceName } from '../../../src/model/service.ts';
+import type { Claim, Snapshot } from '../../../src/model/snapshot.ts';
 
 let directory: string;
 let ends: [Socket, Socket];
@@ -181,6 +182,43 @@ describe('Worker', () => {
     supervisor.send({ t: 'drain', timeoutMs: 5, letGo: false });
     expect(await exited).toBe(0);
     await got.until((items) => items.at(-1)?.t === 'drained');
+  });
+
+  it('says what it holds for dead once it serves, and whenever that changes', async () => {
+    const { made } = plane();
+    const web: Claim = { service: 'web' as ServiceName };
+    let listener: (down: readonly Claim[]) => void = () => {};
+    let followed = 0;
+    const follows: DataPlane = {
+      ...made,
+      followOutages: (told) => {
+        followed++;
+        listener = told;
+        told([web]);
+      },
+    };
+    const exited = new Promise<number>((resolve) => {
+      new Worker(ends[1], origin(false), () => follows, resolve);
+    });
+    const got = collector<ToSupervisor>();
+    const answers = (message: ToSupervisor) => {
+      if (message.t === 'outages' || message.t === 'drained') got.take(message);
+    };
+    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], answers, () => {});
+    supervisor.send({ t: 'settings', settings });
+    supervisor.send({ t: 'delta', delta: delta(40), first: true, more: false });
+    supervisor.send({ t: 'synced' });
+    await got.until((items) => items.length === 1);
+    listener([]);
+    supervisor.send({ t: 'delta', delta: delta(41), first: false, more: false });
+    supervisor.send({ t: 'drain', timeoutMs: 5, letGo: false });
+    expect(await exited).toBe(0);
+    await got.until((items) => items.at(-1)?.t === 'drained');
+    expect(got.items.slice(0, -1)).toEqual([
+      { t: 'outages', down: [web] },
+      { t: 'outages', down: [] },
+    ]);
+    expect(followed).toBe(1);
   });
 
   it('drains and ends when its supervisor is gone', async () => {
