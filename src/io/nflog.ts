@@ -30,7 +30,7 @@ const NFULNL_CFG_F_SEQ = 1;
 
 const ATTRIBUTES = NETLINK_HEADER_SIZE + 4;
 /** Enough of a packet for both headers: IPv4 with options and TCP without (60 + 20), IPv6 and TCP (40 + 20). */
-export const NFLOG_COPY_BYTES = 80;
+const NFLOG_COPY_BYTES = 80;
 /**
  * Buffer that the kernel makes for one message; with its default of a page a burst of fifty packets would fill the
  * socket. A message is about 200 bytes.
