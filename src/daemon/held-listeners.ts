@@ -86,7 +86,7 @@ export class HeldListeners {
     return new HeldListeners([]);
   }
 
-  /** Takes what fits, opens what is missing, lets go of the rest. All or nothing; patient with ports that are taken. */
+  /** Takes what fits, opens what is missing, lets go of the rest. Opens all or nothing; patient with ports that are taken. */
   static async hold(
     config: Config,
     offered: readonly OfferedDescriptor[],
@@ -109,7 +109,8 @@ export class HeldListeners {
           log.warn({ name }, 'listener: the service manager did not take a copy');
       }
     } catch (error) {
-      for (const { fd } of [...taken, ...opened]) closeDescriptor(fd);
+      // What was taken stays open: the version before may want it back.
+      for (const { fd } of opened) closeDescriptor(fd);
       throw error;
     }
     return new HeldListeners([...taken, ...opened]);

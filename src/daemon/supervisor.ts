@@ -426,7 +426,10 @@ class Supervisor implements AdminView {
 
   #watchdog(): void {
     const interval = watchdogInterval(process.env, process.pid);
-    if (interval !== undefined) setInterval(() => this.#notifier.tell('watchdog'), interval).unref();
+    if (interval === undefined) return;
+    // The image before this one asked for more patience.
+    if (this.#inherited !== undefined) this.#notifier.patience(interval * 2);
+    setInterval(() => this.#notifier.tell('watchdog'), interval).unref();
   }
 
   /** New connections go direct first; then live ones may finish; then everything of ours is taken out. */

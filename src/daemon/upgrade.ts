@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { UpgradeAnswer } from '../admin/api.ts';
+import { boundSocket } from '../io/bound-socket.ts';
 import { type Capability, hasCapability, withAmbientCapabilities } from '../io/capabilities.ts';
 import { replaceImage } from '../io/exec.ts';
-import type { ServiceNotifier } from '../io/notify.ts';
+import { type ServiceNotifier, watchdogInterval } from '../io/notify.ts';
 import { MeshError } from '../model/errors.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { OfferedDescriptor } from './held-listeners.ts';
@@ -16,6 +17,8 @@ const VALIDATE_MS = 15_000;
 const MOST_SAID_BYTES = 16 * 1024;
 /** What the supervisor holds and its next image needs, too. */
 const KEPT: readonly Capability[] = ['CAP_NET_ADMIN', 'CAP_NET_RAW'];
+/** Until the next image gives a sign of life: on a busy host a program takes its time to start. */
+const BECOME_MS = 60_000;
 /** Entry of the program, below its directory. */
 const MAIN = 'dist/main.js';
 
@@ -85,32 +88,51 @@ export class Upgrader {
 
   /** This image cannot start: the version before takes over again. Returns when there is none. */
   async fallBack(error: unknown): Promise<void> {
-    const { log, lines, inherited, listeners, handOver } = this.#options;
+    const { log, inherited, listeners, handOver } = this.#options;
     if (inherited === undefined || inherited.failed !== undefined) return;
     const { from, installedAt } = inherited;
     log.error({ error, to: from.version }, 'upgrade: this version cannot start');
     try {
       await handOver();
       await flushed(log);
-      become(from.directory, lines, { listeners: listeners(), installedAt, from, failed: String(error) });
+      // It may have failed before it had taken what was left to it.
+      const taken = listeners();
+      const left = taken.length > 0 ? taken : inherited.listeners;
+      this.#become(from.directory, {
+        ...{ installedAt, from, failed: String(error) },
+        listeners: left.filter(({ fd }) => boundSocket(fd) !== undefined),
+      });
     } catch (second) {
       log.error({ error: second }, 'upgrade: nor can the one before');
     }
   }
 
   async #proceed({ from, to }: UpgradeAnswer): Promise<void> {
-    const { log, notifier, program, lines, listeners, handOver, goOn } = this.#options;
+    const { log, notifier, program, listeners, handOver, goOn } = this.#options;
     log.info({ from, to }, 'upgrade: replacing the program');
     notifier.tell('reloading', `upgrade to ${to}`);
     try {
       await handOver();
       await flushed(log);
-      notifier.tell('watchdog');
       const { installedAt, directory } = program;
-      become(installedAt, lines, { listeners: listeners(), installedAt, from: { version: from, directory } });
+      this.#become(installedAt, {
+        ...{ listeners: listeners(), installedAt },
+        from: { version: from, directory },
+      });
     } catch (error) {
       log.error({ error }, 'upgrade: the program was not replaced');
       goOn();
+    }
+  }
+
+  #become(directory: string, inheritance: Inheritance): never {
+    const { notifier, lines } = this.#options;
+    const interval = watchdogInterval(process.env, process.pid);
+    try {
+      if (interval !== undefined) notifier.patience(BECOME_MS);
+      return become(directory, lines, inheritance);
+    } finally {
+      if (interval !== undefined) notifier.patience(interval * 2);
     }
   }
 }

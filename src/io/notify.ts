@@ -44,6 +44,11 @@ export class ServiceNotifier {
     return this.#send(`FDSTORE=1\nFDNAME=${name}\nFDPOLL=0\n`, [fd]);
   }
 
+  /** Changes how long the manager waits for a sign of life (`WatchdogSec=`), which this is, too. */
+  patience(milliseconds: number): boolean {
+    return this.#send(`WATCHDOG_USEC=${Math.round(milliseconds * 1000)}\nWATCHDOG=1\n`);
+  }
+
   /** Takes every descriptor of this name out of the manager's keeping. */
   forget(name: string): boolean {
     return this.#send(`FDSTOREREMOVE=1\nFDNAME=${name}\n`);

@@ -109,6 +109,33 @@ export class Held {
   }
 }
 
+/** A transfer that goes on beside the test until it is told to come to its end. */
+export class Trickle {
+  readonly #running: Running;
+
+  private constructor(running: Running) {
+    this.#running = running;
+  }
+
+  /** So many bytes from the server, at so many each second. */
+  static start(host: Host, to: string, port: number, bytes: number, rate: number): Trickle {
+    return new Trickle(host.spawn('slow', client('slow', to, port, [bytes, 1, rate])));
+  }
+
+  /** It still has bytes to come. */
+  get running(): boolean {
+    return this.#running.running;
+  }
+
+  /** Takes the rest as fast as it comes. */
+  async finish(): Promise<Transfer> {
+    const code = await this.#running.stop('SIGTERM', 20_000);
+    if (code !== 0) throw new Error(`the transfer ended with ${code}: ${this.#running.output}`);
+    const [transfer] = JSON.parse(this.#running.output) as Transfer[];
+    return transfer!;
+  }
+}
+
 /** Connections one after the other, beside the test. */
 export class Loading {
   readonly #running: Running;
