@@ -113,7 +113,7 @@ describe('before the daemon runs', () => {
     const before = await a.must([
       'sh',
       '-c',
-      'iptables-save; ip6tables-save; ipset list -n; ip route; ip netns',
+      'iptables-save; ip6tables-save; ipset list -n; ip route; ip rule',
     ]);
     const found = await check('--pre', '--self-test');
     expect([those(found, 'fail'), those(found, 'warn')]).toEqual([[], []]);
@@ -123,7 +123,7 @@ describe('before the daemon runs', () => {
     const after = await a.must([
       'sh',
       '-c',
-      'iptables-save; ip6tables-save; ipset list -n; ip route; ip netns',
+      'iptables-save; ip6tables-save; ipset list -n; ip route; ip rule',
     ]);
     expect(after.replace(/^#.*$/gm, ''), 'nothing was changed').toBe(before.replace(/^#.*$/gm, ''));
   });
