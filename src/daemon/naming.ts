@@ -147,7 +147,7 @@ export class Naming {
    */
   async resolveOnce(catalogue: Catalogue, timeoutMs: number): Promise<void> {
     for (const service of catalogue.snapshot.services.values()) this.#hosts.set(service);
-    const names = new Set(this.#hosts.names);
+    const names = this.#hostsToResolve();
     this.#ownHosts.set(names);
     await this.hostNames.asked(timeoutMs);
     catalogue.decorateAgain(this.#hosts.usersOf(names));
@@ -179,8 +179,14 @@ export class Naming {
     this.#hostsStale = true;
     setImmediate(() => {
       this.#hostsStale = false;
-      this.#ownHosts.set(new Set(this.#hosts.names));
+      this.#ownHosts.set(this.#hostsToResolve());
     });
+  }
+
+  /** Names of the domain mean services already, and other resolvers must not be asked for them. */
+  #hostsToResolve(): ReadonlySet<string> {
+    const { domain } = this.#config.names;
+    return new Set([...this.#hosts.names].filter((name) => name !== domain && !name.endsWith(`.${domain}`)));
   }
 
   #write(): void {

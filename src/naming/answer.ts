@@ -4,6 +4,7 @@ import type { Snapshot } from '../model/snapshot.ts';
 import { addressBytes } from './address-bytes.ts';
 import {
   AnswerWriter,
+  MAX_NAME_BYTES,
   MAX_TCP_BYTES,
   nameBytes,
   type Owner,
@@ -14,6 +15,9 @@ import {
   writeName,
 } from './message.ts';
 import type { NameIndex } from './name-index.ts';
+
+/** Longest time that an answer may be kept, seconds: a day. */
+const MAX_TTL = 86_400;
 
 /** What an answer depends on beside the question. */
 export interface NameSpace {
@@ -129,10 +133,13 @@ function portsOf(service: Service, word: string): readonly number[] {
 }
 
 /** Virtual addresses have names, too; all other addresses are none of ours. */
-function pointer(labels: readonly string[], { snapshot, index }: NameSpace): Meaning {
+function pointer(labels: readonly string[], { domain, snapshot, index }: NameSpace): Meaning {
   const ip = reverseAddress(labels);
   const service = ip === undefined ? undefined : index.owner(snapshot, ip);
-  return service === undefined ? { kind: 'foreign' } : { kind: 'pointer', service };
+  // A service may have a name that is too long for the domain.
+  return service === undefined || service.length + domain.length + 3 > MAX_NAME_BYTES
+    ? { kind: 'foreign' }
+    : { kind: 'pointer', service };
 }
 
 /** The address that a name below in-addr.arpa or ip6.arpa stands for. */
@@ -177,7 +184,7 @@ function writePorts(write: Write, target: readonly string[], ports: readonly num
 
 /** DNS knows whole seconds; none would mean not to keep it for a moment. */
 function secondsOf({ ttlMs }: NameSpace): number {
-  return Math.max(1, Math.round(ttlMs / 1000));
+  return Math.min(MAX_TTL, Math.max(1, Math.round(ttlMs / 1000)));
 }
 
 /** Start of authority: says how long it may be remembered that there is nothing. */

@@ -23,7 +23,7 @@ export function responseName(code: number): string {
 
 const HEADER_BYTES = 12;
 /** Longest name on the wire, and longest label (RFC 1035, 2.3.4). */
-const MAX_NAME_BYTES = 255;
+export const MAX_NAME_BYTES = 255;
 const MAX_LABEL_BYTES = 63;
 /** Records after the question that are looked at; a query has one or two (EDNS, a signature). */
 const MAX_EXTRA_RECORDS = 8;
@@ -34,7 +34,7 @@ const POINTER_TO_QUESTION = 0xc000 | HEADER_BYTES;
 /** What answers without EDNS must fit into over UDP (RFC 1035, 4.2.1). */
 export const PLAIN_UDP_BYTES = 512;
 /** Most bytes of an answer over UDP: never fragmented on any link (DNS flag day 2020). */
-export const MAX_UDP_BYTES = 1232;
+const MAX_UDP_BYTES = 1232;
 /** Most bytes of an answer over TCP. */
 export const MAX_TCP_BYTES = 65_535;
 const OPT_BYTES = 11;

@@ -134,11 +134,12 @@ describe('virtual addresses', () => {
 describe('hosts of services', () => {
   it('are resolved, and claim what they resolve to; loopback means nothing', async () => {
     const { naming, registry, catalogue } = await agent();
-    registry.say([service('orders', ['10.0.0.1:80'], { hosts: ['192.0.2.5', 'localhost'] })]);
+    registry.say([service('orders', ['10.0.0.1:80'], { hosts: ['192.0.2.5', 'localhost', 'users.mesh'] })]);
     await nextTurn();
     await naming.hostNames.asked(5_000);
     const { resolved } = catalogue.snapshot.services.get('orders' as ServiceName)!;
     expect(resolved).toEqual([{ ip: '192.0.2.5', port: 80 }]);
+    expect(logged.join('')).not.toContain('users.mesh');
     expect(catalogue.snapshot.destinations.get('192.0.2.5:80' as never)).toEqual([{ service: 'orders' }]);
     registry.say([], ['orders']);
     await nextTurn();

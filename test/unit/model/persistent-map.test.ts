@@ -27,6 +27,16 @@ test('is an ordinary map whose every version stays as it was', () => {
         expect([...version.values()].sort()).toEqual([...content.values()].sort());
         for (const [key, value] of content) expect(version.get(key)).toBe(value);
         expect(version.has('never')).toBe(false);
+        // The way from any version to any other, forwards and back.
+        for (const [before, had] of versions) {
+          const made = new Map(had);
+          for (const [key, value] of version.changesSince(before)) {
+            expect(had.get(key)).not.toBe(value);
+            if (value === undefined) made.delete(key);
+            else made.set(key, value);
+          }
+          expect(made).toEqual(content);
+        }
       }
     }),
     { numRuns: 1000 },

@@ -2,6 +2,7 @@ import { describe, expect, it, test } from 'vitest';
 import type { ServiceName } from '../../../src/model/service.ts';
 import { applyDelta } from '../../../src/model/snapshot.ts';
 import { answer, type Transport } from '../../../src/naming/answer.ts';
+import { NameIndex } from '../../../src/naming/name-index.ts';
 import { header, question, readAnswer } from './questions.ts';
 import { nameSpace, service, snapshotOf, virtual } from './sample-names.ts';
 
@@ -78,6 +79,16 @@ describe('a service', () => {
   });
 });
 
+it('has no name at its address where the name would be too long', () => {
+  const name = Array.from({ length: 4 }, () => 'a'.repeat(62)).join('.');
+  const snapshot = snapshotOf([service(name, [], virtual('240.0.0.2'))]);
+  const space = { ...names, snapshot, index: new NameIndex() };
+  const pointer = (domain: string) =>
+    readAnswer(answer(question('2.0.0.240.in-addr.arpa', PTR), 'udp', { ...space, domain })!);
+  expect(pointer('m').answers).toHaveLength(1);
+  expect(pointer('mesh').code).toBe(5);
+});
+
 describe('nothing', () => {
   test.each([
     ['of this type', 'orders.mesh', MX, 0],
@@ -121,6 +132,8 @@ it('tells how long nothing holds', () => {
   expect(ask('mesh', SOA).answers).toEqual([soa]);
   const long = { ...names, ttlMs: 400 };
   expect(readAnswer(answer(question('x.mesh', A), 'udp', long)!).authority[0]?.ttl).toBe(1);
+  const forever = { ...names, ttlMs: Number.MAX_SAFE_INTEGER };
+  expect(readAnswer(answer(question('orders.mesh', A), 'udp', forever)!).answers[0]?.ttl).toBe(86_400);
 });
 
 test.each([
