@@ -66,6 +66,8 @@ export interface StatusAnswer extends ReadyAnswer {
   readonly workers: readonly WorkerStatus[];
   readonly leftovers: readonly LeftoverStatus[];
   readonly guard: GuardStatus;
+  /** Services, and instances called by their own address, that nobody could reach: connect() is refused there. */
+  readonly outages: readonly { readonly service: string; readonly instance?: string }[];
   /** End of the node certificate's life; absent while there is none. */
   readonly certificateExpiresAt?: number;
 }

@@ -208,6 +208,7 @@ function agentText(answer: StatusAnswer, now: number, width: number | undefined)
       suspensionText(reason),
     ]),
     ...guardPairs(answer.guard, now),
+    ...outagePairs(answer.outages),
     [
       'catalogue',
       `version ${snapshot.version}: ${snapshot.services} services, ${snapshot.instances} instances`,
@@ -238,6 +239,20 @@ function guardPairs(guard: GuardStatus, now: number): [string, string][] {
   if (guard.state === 'in') return [];
   const since = guard.since === undefined ? '' : `, for ${durationText(now - guard.since)}`;
   return [['guard', `out${since}: ${guard.reason ?? 'no reason known'}`]];
+}
+
+/** What is shown of many. */
+const MOST_OUTAGES = 20;
+
+function outagePairs(outages: StatusAnswer['outages']): [string, string][] {
+  const shown = outages
+    .slice(0, MOST_OUTAGES)
+    .map(({ service, instance }): [string, string] => [
+      'nobody answers',
+      instance === undefined ? service : `${service}, instance ${instance}`,
+    ]);
+  const more = outages.length - shown.length;
+  return more === 0 ? shown : [...shown, ['nobody answers', `and ${more} more`]];
 }
 
 function listed(text: string, shown: number, total: number): string {

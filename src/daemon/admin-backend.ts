@@ -32,6 +32,7 @@ import type { Leftover } from './leftovers.ts';
 import { ownPorts } from './listeners.ts';
 import { observeAnswer, observeProposal } from './observe-view.ts';
 import type { Observer } from './observer.ts';
+import type { HostOutages } from './outages.ts';
 import { OwnListenerSet } from './own-listeners.ts';
 import type { Readiness } from './readiness.ts';
 import type { TunnelView } from './tunnel-view.ts';
@@ -53,6 +54,7 @@ export interface AdminView {
   readonly observer: Observer;
   readonly fallback: Pick<FallbackFiles, 'problem'>;
   readonly guard: GuardStatus;
+  readonly outages: Pick<HostOutages, 'down'>;
   readonly certificateExpiresAt: number | undefined;
   readonly leftovers: Iterable<Leftover>;
   reload(): Promise<ReloadAnswer>;
@@ -108,6 +110,7 @@ export class SupervisorAdmin implements AdminBackend {
         state: worker.state,
       })),
       guard: this.#view.guard,
+      outages: this.#view.outages.down,
       ...(certificateExpiresAt === undefined ? {} : { certificateExpiresAt }),
     };
   }

@@ -84,7 +84,7 @@ class Supervisor implements AdminView {
   readonly #disabled: DisabledFile;
   readonly #serving: ServingWatch;
   readonly #guard: GuardDriver;
-  readonly #outages: HostOutages;
+  readonly outages: HostOutages;
   readonly #reloader: Reloader;
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
@@ -147,7 +147,7 @@ class Supervisor implements AdminView {
       counters: this.#metrics.counters,
       interception: this.interception,
     });
-    this.#outages = new HostOutages((addresses, down) => {
+    this.outages = new HostOutages((addresses, down) => {
       this.interception.setDown(addresses);
       this.#metrics.outages(down);
     });
@@ -330,7 +330,7 @@ class Supervisor implements AdminView {
       onAcknowledged: (version) => {
         const snapshot = this.#feed.acknowledged(version);
         if (snapshot === undefined) return;
-        this.#outages.use(snapshot);
+        this.outages.use(snapshot);
         this.interception.acknowledged(snapshot);
       },
       onBeat: (silentMs) => {
@@ -339,10 +339,10 @@ class Supervisor implements AdminView {
       },
       onMetrics: (index, delta) => this.#metrics.worker(`worker-${index}`, delta as never),
       onMeasured: (index, vitals) => this.#guard.measured(`worker-${index}`, vitals),
-      onOutages: (pid, down) => this.#outages.heard(pid, down),
+      onOutages: (pid, down) => this.outages.heard(pid, down),
       onTransition: (index, pid, from, to) => {
         this.#log.info({ worker: index, pid, from, to }, `worker: ${from} → ${to}`);
-        if (to === 'draining' || to === 'gone') this.#outages.gone(pid);
+        if (to === 'draining' || to === 'gone') this.outages.gone(pid);
         this.#checkWorkers();
       },
       onExit: (index, pid, why) => {

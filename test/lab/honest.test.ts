@@ -205,6 +205,8 @@ describe('connect() tells the truth', () => {
       const [line] = (await caller.accessLog()).filter(({ service }) => service === name).slice(-1);
       expect(line).toMatchObject({ reason: 'refused', path: name === 'near' ? 'local' : 'tunnel' });
       expect(await caller.metric('mesh_node_outages', 'service')).toBe(1);
+      expect((await caller.status()).outages).toEqual([{ service: name }]);
+      expect((await caller.cli(['status'])).stdout).toMatch(new RegExp(`nobody answers +${name}`));
       await serve(port);
       const took = await backWithin(addresses);
       process.stderr.write(`${name}: ${lies} accepted in vain, back after ${Math.round(took)} ms\n`);

@@ -65,6 +65,7 @@ export class FakeBackend implements AdminBackend {
       workers: [{ name: 'worker-0', pid: 43, state: 'serving', snapshotVersion: 7, restarts: 0 }],
       leftovers: [],
       guard: { state: 'in' },
+      outages: [],
       certificateExpiresAt: Date.now() + 86_400_000,
     };
   }
