@@ -48,6 +48,7 @@ let directory: string;
 let server: Server;
 let workers: FakeWorker[];
 let log: string[];
+let silence: number | undefined;
 let set: WorkerSet;
 
 /** A set whose workers are fakes; resolves when `size` of them were started. */
@@ -79,6 +80,9 @@ async function start(size: number, hangTimeoutMs = 60_000): Promise<void> {
     onMetrics: () => {},
     onMeasured: () => {},
     onOutages: () => {},
+    onBeat: (silentMs) => {
+      silence = silentMs;
+    },
     onTransition: (index, _pid, from, to) => log.push(`${index}: ${from} → ${to}`),
     onExit: (index, _pid, why) => log.push(`${index} exit: ${why.replace(/\d+ ms/, 'N ms')}`),
   });
@@ -134,6 +138,33 @@ it('ends and replaces a worker that gives no sign of life', async () => {
   workers[0]!.alive = false;
   await logged('0 exit: ended by SIGKILL: no sign of life for N ms');
   while (workers.length < 2) await new Promise(setImmediate);
+});
+
+it('tells how long all that serve have been silent: one that speaks is enough', async () => {
+  await start(2);
+  await workers[0]!.until((told) => told.some(({ t }) => t === 'ping'));
+  expect(silence).toBeUndefined();
+  for (const worker of workers) worker.control.send({ t: 'ready' });
+  await logged('0: syncing → serving');
+  await logged('1: syncing → serving');
+  workers[0]!.alive = false;
+  const since = performance.now();
+  while (performance.now() - since < 200 || (silence ?? 0) >= 100) await new Promise(setImmediate);
+  workers[1]!.alive = false;
+  while ((silence ?? 0) < 100) await new Promise(setImmediate);
+  workers[0]!.alive = true;
+  while ((silence ?? 0) >= 100) await new Promise(setImmediate);
+});
+
+it('blames no worker for a time in which this process was stopped itself', async () => {
+  await start(1, 400);
+  workers[0]!.control.send({ t: 'ready' });
+  await logged('0: syncing → serving');
+  const until = performance.now() + 1000;
+  while (performance.now() < until); // as SIGSTOP would
+  const asked = workers[0]!.told.length;
+  await workers[0]!.until((told) => told.length > asked + 3);
+  expect(log.filter((line) => line.includes('exit'))).toEqual([]);
 });
 
 it('asks a worker, and tells when it is gone instead of answering', async () => {
