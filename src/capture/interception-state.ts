@@ -1,9 +1,9 @@
 /**
  * - `absent`: nothing of ours is known to be in the kernel (the beginning, and after `remove`).
  * - `applied`: rules stand and redirect.
- * - `withdrawn`: chains are empty; new connections go direct, live ones go on.
- * - `withdrawn-by-operator`: the same, because somebody took the rules away again and again; only an explicit
- *   `apply` ends it.
+ * - `withdrawn`: new connections go direct, live ones go on; what must hold without interception stands.
+ * - `withdrawn-by-operator`: somebody took rules away again and again; what redirects is gone, the rest is as they
+ *   left it, nothing is put back, and only an explicit `apply` ends it.
  * - `failed`: the last change was refused by the kernel; what stands is what stood before it, or part of it.
  */
 export const interceptionStates = [
@@ -20,7 +20,7 @@ const predecessors: Readonly<Record<InterceptionState, readonly InterceptionStat
   absent: interceptionStates,
   applied: interceptionStates,
   withdrawn: interceptionStates,
-  'withdrawn-by-operator': ['applied', 'failed'],
+  'withdrawn-by-operator': ['applied', 'withdrawn', 'failed'],
   failed: interceptionStates,
 };
 

@@ -25,7 +25,7 @@ export function rolesOf(state: PlannedState, mode: Config['capture']['mode']): r
 }
 
 /** The arguments of `ip` that put an entry in. */
-export const routeCommand = ({ family, kind, spec }: RouteEntry): string =>
+const routeCommand = ({ family, kind, spec }: RouteEntry): string =>
   `-${family === 'ipv4' ? 4 : 6} ${kind} add ${spec}`;
 
 /** What `mesh-node rules print` shows and `apply` feeds: byte for byte the same on a host without a trace of ours. */

@@ -1,23 +1,22 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { AllowListEntry } from '../capture/allow-list.ts';
 import { AllowListWatch } from '../capture/allow-list-watch.ts';
 import { SetPlanner } from '../capture/capture-plan.ts';
-import { type CommandRunner, plainRunner } from '../capture/command.ts';
-import { type FallbackTexts, renderFallback } from '../capture/fallback-text.ts';
+import type { CommandRunner } from '../capture/command.ts';
+import { type FallbackTexts, holdsWithoutAgent, renderFallback } from '../capture/fallback-text.ts';
 import { vouchForWorkers } from '../capture/heartbeat.ts';
 import { Interception, type InterceptionStatus, type Wanted } from '../capture/interception.ts';
 import type { Exemption, OnlyCallers } from '../capture/rules/exemption.ts';
 import type { FallbackLocality } from '../capture/rules/fallback.ts';
 import type { Config } from '../config/schema.ts';
-import { type Capability, hasCapability, withAmbientCapabilities } from '../io/capabilities.ts';
 import type { EndpointKey } from '../model/address.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Log } from '../telemetry/log.ts';
+import { coalesced } from './coalesced.ts';
 import { FallbackCache } from './fallback-cache.ts';
 import { nodeName } from './host.ts';
 import { ownPorts } from './listeners.ts';
-
-/** What iptables and ipset need. RAW is asked for by iptables-legacy only. */
-const RULE_CAPABILITIES: readonly Capability[] = ['CAP_NET_ADMIN', 'CAP_NET_RAW'];
+import { ruleRunner } from './rule-runner.ts';
 
 /** Why new connections go direct for a while, although the agent runs. */
 export const suspensionReasons = [
@@ -37,6 +36,8 @@ export interface InterceptionDriverOptions {
   onApplied(version: number): void;
   /** A list that can be used; {@link InterceptionDriver.setExemptions} is to say what it means on this host. */
   onAllowList(entries: readonly AllowListEntry[]): void;
+  /** Runs iptables, ipset and ip; for tests. */
+  readonly runner?: CommandRunner;
   /** What has to hold without the agent may have changed; `render` says it in the words of the files. */
   onUnattended?(render: () => FallbackTexts | undefined): void;
 }
@@ -62,12 +63,12 @@ export class InterceptionDriver {
   #snapshot: Snapshot | undefined;
   #down: ReadonlySet<EndpointKey> = new Set();
   readonly #suspensions = new Set<SuspensionReason>();
+  /** Brings the kernel to what is wanted now, or by the time that the change under way is over. */
+  readonly #reconcile = coalesced(() => this.#pass());
   #begun = false;
   #stopped = false;
   /** Somebody asked for interception, and not only for a change of it: that ends an operator's withdrawal. */
   #asked = false;
-  #stale = false;
-  #working: Promise<void> | undefined;
 
   constructor(options: InterceptionDriverOptions) {
     const { config, uid, log } = options;
@@ -78,12 +79,12 @@ export class InterceptionDriver {
       uid,
       ports: ownPorts(config),
       log: log.child({ component: 'capture' }),
-      runner: ruleRunner,
+      runner: options.runner ?? ruleRunner,
       lockFile: `${config.daemon.runtimeDirectory}/xtables.lock`,
     });
     this.#planner = plannerFor(config);
     this.#only = nobodyYet(config);
-    this.#fallback = new FallbackCache(localityOf(config), () => void this.#reconcile());
+    this.#fallback = new FallbackCache(localityOf(config), log, () => void this.#reconcile());
     this.#watch = this.#follow(config.capture.allowList);
   }
 
@@ -132,7 +133,8 @@ export class InterceptionDriver {
     await this.#interception.configure(config);
     const before = this.#config;
     this.#config = config;
-    this.#planner = plannerFor(config);
+    if (!isDeepStrictEqual(before.capture.only.services, config.capture.only.services))
+      this.#planner = plannerFor(config);
     this.#fallback.configure(localityOf(config));
     const file = config.capture.allowList;
     if (file !== before.capture.allowList) {
@@ -177,10 +179,9 @@ export class InterceptionDriver {
    * addresses. For after the last redirected connection has ended: it would be reset.
    */
   async remove(): Promise<void> {
-    const { ipv4, ipv6 } = this.#config.names;
-    const { strict } = this.#interception.status();
-    const nothing = ipv4 === 'off' && ipv6 === 'off' && strict.ipv4 + strict.ipv6 === 0;
-    if (this.#begun && nothing) await this.#run(() => this.#interception.remove());
+    const { said } = this.#interception;
+    const holds = said !== undefined && holdsWithoutAgent(said.rules.names, said.sets);
+    if (this.#begun && !holds) await this.#run(() => this.#interception.remove());
   }
 
   #follow(file: string): AllowListWatch {
@@ -218,24 +219,6 @@ export class InterceptionDriver {
       transparent: this.#planner.transparent,
       sets,
     };
-  }
-
-  /** Brings the kernel to what is wanted now, or by the time that the change under way is over. */
-  #reconcile(): Promise<void> {
-    this.#stale = true;
-    this.#working ??= this.#work();
-    return this.#working;
-  }
-
-  async #work(): Promise<void> {
-    try {
-      do {
-        this.#stale = false;
-        await this.#pass();
-      } while (this.#stale);
-    } finally {
-      this.#working = undefined;
-    }
   }
 
   async #pass(): Promise<void> {
@@ -304,12 +287,3 @@ function nobodyYet({ capture }: Config): OnlyCallers | undefined {
   const { users, units } = capture.only;
   return users.length + units.length === 0 ? undefined : { uids: [], cgroups: [] };
 }
-
-/** Starts iptables, ipset and ip with the capabilities that they need, and nothing else ever with any. */
-const ruleRunner: CommandRunner = {
-  run: (command) => {
-    if (process.geteuid?.() === 0 || !hasCapability('CAP_NET_ADMIN')) return plainRunner.run(command);
-    const held = RULE_CAPABILITIES.filter(hasCapability);
-    return withAmbientCapabilities(held, () => plainRunner.run(command));
-  },
-};
