@@ -15,7 +15,7 @@ export interface GuardTransition {
 }
 
 /** While out, figures have to be this far below their bounds, so that it does not go out and in around them. */
-export const CALM_SHARE = 0.9;
+const CALM_SHARE = 0.9;
 /** It is out again "soon" within so many times `guard.returnAfter`, or within its last time out if that was longer. */
 const SOON = 6;
 

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
 import { link, lstat, mkdir, open, rename, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { MeshError } from '../model/errors.ts';
@@ -84,13 +85,16 @@ export async function readPemFile(path: string, what: string, secret: boolean): 
     new MeshError('configuration', 'operator', `${what} ${path} ${why}`, { cause });
   let handle: Awaited<ReturnType<typeof open>>;
   try {
-    handle = await open(path, 'r');
+    // A pipe in place of the file must not make a thread wait for its writer.
+    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw fail(`cannot be read: ${reason(error)}`, error);
   }
   try {
     // The descriptor is asked, not the name: nobody can put another file there in between.
-    const { mode, size } = await handle.stat();
+    const found = await handle.stat();
+    const { mode, size } = found;
+    if (!found.isFile()) throw fail('cannot be read: it is not a file');
     if (secret && (mode & 0o077) !== 0) {
       const octal = (mode & 0o7777).toString(8).padStart(4, '0');
       throw fail(`has mode ${octal}: it must not be accessible to group or others (chmod 0600 ${path})`);

@@ -79,7 +79,7 @@ async function readSmall(path: string): Promise<string> {
 }
 
 /** The promise, or an error once so many milliseconds are over. */
-export function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
+function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
       () => reject(new Error(`no answer within ${milliseconds / 1000} s`)),

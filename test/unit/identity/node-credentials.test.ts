@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -135,5 +136,8 @@ describe('readCredentials', () => {
     await expect(readCredentials({ ...paths, authority: base })).rejects.toThrow(
       /authority bundle .* cannot be read/,
     );
+    const pipe = join(base, 'pipe');
+    execFileSync('mkfifo', ['-m', '600', pipe]);
+    await expect(readCredentials({ ...paths, key: pipe })).rejects.toThrow(/node key .* it is not a file/);
   });
 });
