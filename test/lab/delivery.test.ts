@@ -18,6 +18,8 @@ const DEAD = 8085;
 /** An instance without a mesh-node: reached directly. */
 const PLAIN = 8086;
 const WITNESS = 8087;
+/** In a network behind the callee's host, as a container on its bridge. */
+const BOXED = 8088;
 /** Where a service as a whole is called. */
 const WHOLE = '10.98.1.200';
 const MEGABYTE = 1024 * 1024;
@@ -112,14 +114,15 @@ describe('what a service sees of its caller', () => {
   let topology: Topology;
   let a: Host;
   let b: Host;
+  let c: Host;
   let callee: MeshHost;
   let caller: MeshHost;
   let witness: Running;
 
   const catalogue = (): CatalogueDocument => {
-    const on = (port: number, node: string | undefined = 'b') =>
+    const on = (port: number, node = 'b', host = b) =>
       families.map((family) => ({
-        address: at(b.address(family), port),
+        address: at(host.address(family), port),
         zone: ZONE,
         ...(node === 'none' ? {} : { node }),
       }));
@@ -139,6 +142,7 @@ describe('what a service sees of its caller', () => {
         { name: 'seen', protocol: 'tcp', source: 'transparent', mode: 'strict', instances: on(SEEN) },
         { name: 'bulk', protocol: 'tcp', source: 'transparent', instances: on(BULK) },
         { name: 'witness', protocol: 'tcp', source: 'transparent', instances: on(WITNESS) },
+        { name: 'boxed', protocol: 'tcp', source: 'transparent', instances: on(BOXED, 'b', c) },
       ],
       nodes: [a, b].map((host) => ({ name: host.name, zone: ZONE, tunnel: at(host.ipv4, TUNNEL_PORT) })),
     };
@@ -146,11 +150,17 @@ describe('what a service sees of its caller', () => {
 
   beforeAll(async () => {
     topology = await Topology.create('mnde', {
-      networks: { lan: { ipv4: '10.98.1', ipv6: 'fd98:1', router: true } },
-      hosts: { a: { lan: 1 }, b: { lan: 2 } },
+      networks: {
+        lan: { ipv4: '10.98.1', ipv6: 'fd98:1', router: true },
+        pod: { ipv4: '10.98.2', ipv6: 'fd98:2', router: false },
+      },
+      hosts: { a: { lan: 1 }, b: { lan: 2, pod: 1 }, c: { pod: 2 } },
     });
     a = topology.host('a');
     b = topology.host('b');
+    c = topology.host('c');
+    await c.must(['ip', 'route', 'add', 'default', 'via', b.address('ipv4', 'pod')]);
+    await c.must(['ip', 'route', 'add', '::/0', 'via', b.address('ipv6', 'pod')]);
     const program = await Program.prepare(topology);
     const authority = await Authority.create(program, join(topology.directory, 'ca'));
     // Answers come back whatever the host thinks of packets that could not be answered the way they came.
@@ -160,10 +170,11 @@ describe('what a service sees of its caller', () => {
       haproxyBehindProxy(b),
       nginx(b, SEEN, 'seen'),
       trafficServer(b, BULK),
+      nginx(c, BOXED, 'boxed'),
     ]);
     witness = b.spawn('witness', ['/usr/bin/python3', '-c', WITNESS_PROGRAM]);
     await b.listening(WITNESS, witness);
-    const hosted = ['nginx', 'haproxy', 'again', 'seen', 'bulk', 'witness'];
+    const hosted = ['nginx', 'haproxy', 'again', 'seen', 'bulk', 'witness', 'boxed'];
     const start = (host: Host, grants: object, node: object = {}) =>
       MeshHost.start(host, program, authority, {
         zone: ZONE,
@@ -228,6 +239,11 @@ describe('what a service sees of its caller', () => {
       await callee.logged('a delivery', ({ service, path }) => service === 'seen' && path === 'local');
       // A caller of the same host is seen at that host's address.
       expect((await ask(b, b.address(family), SEEN)).said).toBe(`seen ${b.address(family)}`);
+    });
+
+    test('transparent: to an instance in a network behind the host', async () => {
+      expect((await ask(a, c.address(family), BOXED)).said).toBe(`boxed ${a.address(family)}`);
+      await callee.logged('a delivery', ({ service, reason }) => service === 'boxed' && reason === 'done');
     });
 
     test('transparent: a megabyte both ways, and more connections than sockets are ready', async () => {
