@@ -1,13 +1,7 @@
 import { type Endpoint, isIpv6 } from '../model/address.ts';
 import { AF_INET, AF_INET6, MSG_DONTWAIT } from './constants.ts';
 import * as libc from './libc.ts';
-import {
-  findAttribute,
-  NETLINK_HEADER_SIZE,
-  NLM_F_REQUEST,
-  NLMSG_ERROR,
-  openNetlinkSocket,
-} from './netlink.ts';
+import { findAttribute, NETLINK_HEADER_SIZE, NLM_F_REQUEST, openNetlinkSocket } from './netlink.ts';
 import { writeIp } from './sockaddr.ts';
 
 /*
@@ -73,23 +67,23 @@ function encodeQuestion(
 }
 
 /**
- * Reads an answer of `length` bytes to the question with this sequence number into `owner`. `nobody`: there is no such
- * socket, or none that belongs to anybody any more: inode 0 says that its program has closed it, and then the user id
- * is 0 too, which would read as root. `stale`: an answer to another question.
+ * Reads an answer of `length` bytes to the question with this sequence number into `owner`. `absent`: there is no such
+ * socket. `nobody`: there is one, and it belongs to nobody any more: inode 0 says that its program has closed it, and
+ * then the user id is 0 too, which would read as root. `stale`: an answer to another question.
  */
 export function decodeOwner(
   message: DataView,
   length: number,
   sequence: number,
   owner: MutableOwner,
-): 'owner' | 'nobody' | 'stale' {
-  if (length < NETLINK_HEADER_SIZE || length > message.byteLength) return 'nobody';
+): 'owner' | 'nobody' | 'absent' | 'stale' {
+  if (length < NETLINK_HEADER_SIZE || length > message.byteLength) return 'absent';
   if (message.getUint32(8, true) !== sequence) return 'stale';
   const type = message.getUint16(4, true);
-  if (type === NLMSG_ERROR || type !== SOCK_DIAG_BY_FAMILY || length < ANSWER_ATTRIBUTES) return 'nobody';
+  if (type !== SOCK_DIAG_BY_FAMILY || length < ANSWER_ATTRIBUTES) return 'absent';
   // Where no connection matches, the kernel answers with whoever listens on that port.
-  if (message.getUint8(ANSWER_STATE) === TCP_LISTEN || message.getUint32(ANSWER_INODE, true) === 0)
-    return 'nobody';
+  if (message.getUint8(ANSWER_STATE) === TCP_LISTEN) return 'absent';
+  if (message.getUint32(ANSWER_INODE, true) === 0) return 'nobody';
   owner.uid = message.getUint32(ANSWER_USER, true);
   const cgroup = findAttribute(message, ANSWER_ATTRIBUTES, length, INET_DIAG_CGROUP_ID, 8);
   const id = cgroup < 0 ? 0 : message.getUint32(cgroup + 4, true) * 2 ** 32 + message.getUint32(cgroup, true);
@@ -124,23 +118,23 @@ export class SockDiag {
   }
 
   /**
-   * The owner of the socket with these ends, valid until the next call; undefined when nobody is known. IPv4 ends find
+   * The owner of the socket with these ends, valid until the next call; `nobody` and `absent` as above. IPv4 ends find
    * the IPv4-mapped sockets of IPv6 programs too: the kernel keeps both in one table under their IPv4 addresses.
    */
-  owner(local: Endpoint, remote: Endpoint): SocketOwner | undefined {
-    if (isIpv6(local.ip) !== isIpv6(remote.ip)) return undefined;
+  owner(local: Endpoint, remote: Endpoint): SocketOwner | 'nobody' | 'absent' {
+    if (isIpv6(local.ip) !== isIpv6(remote.ip)) return 'absent';
     this.#sequence = (this.#sequence + 1) >>> 0;
     this.#question.fill(0, QUESTION_ID + ID_SOURCE, QUESTION_ID + ID_DESTINATION + ADDRESS_SIZE);
     encodeQuestion(this.#question, this.#questionView, this.#sequence, local, remote);
-    if (libc.send(this.#fd, this.#question, QUESTION_SIZE, MSG_DONTWAIT) !== QUESTION_SIZE) return undefined;
+    if (libc.send(this.#fd, this.#question, QUESTION_SIZE, MSG_DONTWAIT) !== QUESTION_SIZE) return 'absent';
     for (let read = 0; read < MOST_STALE; read++) {
       const length = libc.recv(this.#fd, this.#answer, ANSWER_BUFFER, MSG_DONTWAIT);
-      if (length < 0) return undefined;
+      if (length < 0) return 'absent';
       const outcome = decodeOwner(this.#answerView, length, this.#sequence, this.#owner);
       if (outcome === 'owner') return this.#owner;
-      if (outcome === 'nobody') return undefined;
+      if (outcome !== 'stale') return outcome;
     }
-    return undefined;
+    return 'absent';
   }
 
   close(): void {
