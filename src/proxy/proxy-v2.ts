@@ -21,8 +21,8 @@ const MAPPED_ZEROS = 10;
 const MAPPED_PREFIX = 12;
 
 /** Types of our own (PP2_TYPE_MIN_CUSTOM is 0xE0): the program that called, and the node it called from. */
-export const TLV_CALLER_PROGRAM = 0xe0;
-export const TLV_CALLER_NODE = 0xe1;
+const TLV_CALLER_PROGRAM = 0xe0;
+const TLV_CALLER_NODE = 0xe1;
 
 /** Who stands behind a connection, as far as it is known and believed. */
 export interface KnownCaller {
