@@ -184,6 +184,8 @@ export interface RulesAnswer {
   };
   readonly reasserted: number;
   readonly lastError?: string;
+  /** Virtual addresses and ports that would be refused without the agent, for there are too many. */
+  readonly refusedAlone: number;
   /** What holds without the agent is not on disk as it should be. */
   readonly fallbackProblem?: string;
 }

@@ -157,6 +157,11 @@ const views: Readonly<Record<string, View>> = {
     for (const [what, names] of Object.entries(answer.only ?? {}))
       if (names.length > 0) pairs.push([`only ${what}`, names.join(', ')]);
     if (answer.lastError !== undefined) pairs.push(['last error', answer.lastError]);
+    if (answer.refusedAlone > 0)
+      pairs.push([
+        'without the agent',
+        `${answer.refusedAlone} virtual addresses would be refused: too many`,
+      ]);
     if (answer.fallbackProblem !== undefined)
       pairs.push(['not written', `what holds without the agent: ${answer.fallbackProblem}`]);
     return fields(pairs);

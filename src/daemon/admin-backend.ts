@@ -253,6 +253,7 @@ export class SupervisorAdmin implements AdminBackend {
       allowEntries,
       allowListProblems,
       reasserted,
+      refusedAlone,
       lastError,
     } = interception.status;
     const { problems, waiting } = this.#view.exemptions.current;
@@ -271,6 +272,7 @@ export class SupervisorAdmin implements AdminBackend {
       percent,
       ...(restricted ? { only } : {}),
       reasserted,
+      refusedAlone,
       ...(backend === undefined ? {} : { backend: backend.version }),
       ...(lastError === undefined ? {} : { lastError }),
       ...(fallback.problem === undefined ? {} : { fallbackProblem: fallback.problem }),

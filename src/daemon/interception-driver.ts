@@ -88,8 +88,13 @@ export class InterceptionDriver {
     this.#watch = this.#follow(config.capture.allowList);
   }
 
-  get status(): InterceptionStatus & { readonly allowListProblems: readonly string[] } {
-    return { ...this.#interception.status(), allowListProblems: this.#allowProblems };
+  /** `refusedAlone`: virtual addresses and ports that would be refused without the agent, for there are too many. */
+  get status(): InterceptionStatus & {
+    readonly allowListProblems: readonly string[];
+    readonly refusedAlone: number;
+  } {
+    const allowListProblems = this.#allowProblems;
+    return { ...this.#interception.status(), allowListProblems, refusedAlone: this.#fallback.left };
   }
 
   /** True once rules were put into the kernel. */

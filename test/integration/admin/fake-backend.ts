@@ -139,6 +139,7 @@ export class FakeBackend implements AdminBackend {
       suspensions: this.suspensions,
       destinations: { ipv4: 1, ipv6: 0 },
       strict: { ipv4: 2, ipv6: 1 },
+      refusedAlone: 0,
       allowEntries: 2,
       allowListProblems: ['/etc/mesh-node/allow-list:3:1: found "x", expected an address'],
       exemptionProblems: ['user:ghost: no such user'],
