@@ -67,7 +67,7 @@ export class InterceptionDriver {
   readonly #reconcile = coalesced(() => this.#pass());
   #begun = false;
   #stopped = false;
-  /** Somebody asked for interception, and not only for a change of it: that ends an operator's withdrawal. */
+  /** An operator asked for interception, by a reload or by taking `disabled` back: that ends an operator's withdrawal. */
   #asked = false;
 
   constructor(options: InterceptionDriverOptions) {
@@ -163,7 +163,7 @@ export class InterceptionDriver {
   /** Takes one reason back. */
   async resume(reason: SuspensionReason): Promise<void> {
     if (!this.#suspensions.delete(reason) || this.#suspensions.size > 0) return;
-    this.#asked = true;
+    if (reason === 'disabled') this.#asked = true;
     await this.#reconcile();
   }
 
