@@ -1,5 +1,6 @@
 import { Balancer } from '../balance/balancer.ts';
 import type { Outages } from '../balance/outages.ts';
+import type { SourcePorts } from '../caller/source-ports.ts';
 import { Heartbeat } from '../capture/heartbeat.ts';
 import { TcpListener } from '../io/listener.ts';
 import { interceptionOf } from '../io/original-destination.ts';
@@ -30,7 +31,7 @@ import { LastLeg } from './last-leg.ts';
 import { LISTEN_BACKLOG, type Listener } from './listeners.ts';
 import { OwnListenerSet } from './own-listeners.ts';
 import { Tunnels } from './tunnels.ts';
-import { VitalCounts, type Vitals } from './vitals.ts';
+import { descriptorShortage, VitalCounts, type Vitals } from './vitals.ts';
 import type { DataPlane } from './worker.ts';
 import { WorkerMetrics } from './worker-metrics.ts';
 import { workerOutages } from './worker-outages.ts';
@@ -226,6 +227,10 @@ export class NodeDataPlane implements DataPlane {
     this.#outages.use(snapshot);
   }
 
+  get sourcePorts(): SourcePorts {
+    return this.#callers.sourcePorts;
+  }
+
   followOutages(listener: (down: readonly Claim[]) => void): void {
     this.#onOutages = listener;
     listener(this.#outages.down);
@@ -253,6 +258,11 @@ export class NodeDataPlane implements DataPlane {
 
   measured(vitals: Vitals): void {
     this.#metrics.measured(vitals);
+    if (this.#captures.length === 0) return;
+    // The kernel is told as well: the supervisor, which would withdraw, may be gone.
+    const shortage = descriptorShortage(vitals, this.#settings.config.guard);
+    if (shortage === 'short') this.#heartbeat.stop();
+    else if (shortage === 'none') this.#heartbeat.start();
   }
 
   list(list: WorkerList, limit: number): WorkerListing {

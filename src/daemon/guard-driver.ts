@@ -8,7 +8,7 @@ import type { Log } from '../telemetry/log.ts';
 import { Guard } from './guard.ts';
 import { type ConntrackUse, type GuardMeasure, GuardWindow, guardMeasures } from './guard-window.ts';
 import type { InterceptionDriver } from './interception-driver.ts';
-import type { Vitals } from './vitals.ts';
+import { areVitals, type Vitals } from './vitals.ts';
 
 /** How often it is judged. With two measurements in a row it bounds how soon a shortage has an effect. */
 const JUDGE_MS = 250;
@@ -61,7 +61,7 @@ export class GuardDriver {
 
   /** What a worker measured. */
   measured(worker: string, vitals: Vitals): void {
-    this.#window.measured(worker, vitals);
+    if (areVitals(vitals)) this.#window.measured(worker, vitals);
   }
 
   /** A worker ended; `told`: because it was meant to. */

@@ -1,5 +1,6 @@
 import type { Config } from '../config/schema.ts';
 import type { Finding } from './guard-window.ts';
+import { CALM_SHARE } from './vitals.ts';
 
 /** `in`: new connections are taken. `out`: they go direct. */
 export type GuardState = 'in' | 'out';
@@ -14,8 +15,6 @@ export interface GuardTransition {
   readonly pauseMs: number;
 }
 
-/** While out, figures have to be this far below their bounds, so that it does not go out and in around them. */
-const CALM_SHARE = 0.9;
 /** It is out again "soon" within so many times `guard.returnAfter`, or within its last time out if that was longer. */
 const SOON = 6;
 

@@ -1,3 +1,4 @@
+import type { Config } from '../config/schema.ts';
 import { countDescriptors, countedDescriptors, descriptorLimit } from '../io/descriptors.ts';
 import { monotonicMs } from '../io/monotonic.ts';
 import type { ConnectionRecord } from '../model/connection.ts';
@@ -113,4 +114,26 @@ class Descriptors {
     }
     return this.#counted;
   }
+}
+
+/** While it is out, figures have to be this far below their bounds, so that nothing goes back and forth around them. */
+export const CALM_SHARE = 0.9;
+
+/** Whether a worker is short of descriptors; `some` between the bound and well below it. */
+export function descriptorShortage(
+  { descriptors, descriptorLimit }: Vitals,
+  { maxDescriptorsPercent }: Pick<Config['guard'], 'maxDescriptorsPercent'>,
+): 'none' | 'some' | 'short' {
+  const share = (100 * descriptors) / descriptorLimit;
+  if (share >= maxDescriptorsPercent) return 'short';
+  return share >= maxDescriptorsPercent * CALM_SHARE ? 'some' : 'none';
+}
+
+/** True for what a worker may say of itself: a worker that was taken over must not be able to confuse the supervisor. */
+export function areVitals(value: unknown): value is Vitals {
+  if (typeof value !== 'object' || value === null) return false;
+  const { at, delayMs, descriptors, descriptorLimit, taken, failed } = value as Partial<Vitals>;
+  return [at, delayMs, descriptors, descriptorLimit, taken, failed].every(
+    (one) => typeof one === 'number' && one >= 0 && Number.isFinite(one),
+  );
 }

@@ -132,22 +132,26 @@ const resolver: Check = {
   },
 };
 
-/** Answers to a foreign address on loopback are dropped by a strict reverse path filter. */
+/** Answers of a container to a foreign address come in by its bridge, marked: a reverse path filter must not look at the mark. */
 const reversePath: Check = {
   name: 'rp-filter',
-  run: async ({ read, run }) => {
+  run: async ({ config, read, run }) => {
     const rules = await run('ip', ['-4', 'rule', 'show']);
     if (!rules.stdout.includes(` proto ${ROUTE_PROTOCOL}`))
       return skip('no service of this host asks for source: transparent');
-    const values = await Promise.all(
-      ['all', 'lo'].map((scope) => read(`/proc/sys/net/ipv4/conf/${scope}/rp_filter`)),
-    );
-    // The stricter of the two counts; 2, loose, is the highest.
-    if (Math.max(...values.map(Number)) !== 1) return ok('answers to foreign addresses are let in on lo');
-    return warn(
-      'a strict reverse path filter on lo: it may drop connections to services with source: transparent',
-      'sysctl -w net.ipv4.conf.lo.rp_filter=2',
-    );
+    const conf = async (scope: string, name: string): Promise<number> =>
+      Number(await read(`/proc/sys/net/ipv4/conf/${scope}/${name}`));
+    const [filter, mark] = await Promise.all([conf('all', 'rp_filter'), conf('all', 'src_valid_mark')]);
+    for (const bridge of config.capture.bridges) {
+      // The stricter of the two filters counts (2, loose, is the highest), and either of the two marks.
+      const strict = Math.max(filter, await conf(bridge, 'rp_filter')) === 1;
+      if (!strict || Math.max(mark, await conf(bridge, 'src_valid_mark')) !== 1) continue;
+      return warn(
+        `src_valid_mark and rp_filter=1 at ${bridge}: answers of containers with source: transparent are dropped`,
+        `sysctl -w net.ipv4.conf.${bridge}.rp_filter=2`,
+      );
+    }
+    return ok('lets in answers to foreign addresses');
   },
 };
 

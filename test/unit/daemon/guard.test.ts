@@ -1,9 +1,17 @@
+import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { loadConfig } from '../../../src/config/load.ts';
 import { Guard } from '../../../src/daemon/guard.ts';
 import { GuardDriver } from '../../../src/daemon/guard-driver.ts';
 import { type Finding, GuardWindow } from '../../../src/daemon/guard-window.ts';
-import { isOwnFault, VitalCounts, VitalSigns, type Vitals } from '../../../src/daemon/vitals.ts';
+import {
+  areVitals,
+  descriptorShortage,
+  isOwnFault,
+  VitalCounts,
+  VitalSigns,
+  type Vitals,
+} from '../../../src/daemon/vitals.ts';
 import { Counters } from '../../../src/telemetry/counters.ts';
 import { createLog } from '../../../src/telemetry/log.ts';
 import { sampleRecord } from '../telemetry/sample-record.ts';
@@ -176,6 +184,33 @@ describe('isOwnFault', () => {
     ['somebody else calls us', { path: 'local', reason: 'overload', direction: 'inbound' }, false],
   ] as const)('%s', (_, over, own) => {
     expect(isOwnFault({ ...sampleRecord, direction: 'outbound', ...over })).toBe(own);
+  });
+});
+
+describe('descriptorShortage', () => {
+  it.each([
+    [950, 'short'],
+    [900, 'short'],
+    [899, 'some'],
+    [810, 'some'],
+    [809, 'none'],
+  ] as const)('%d of 1000: %s', (descriptors, shortage) => {
+    const vitals = { at: 0, delayMs: 0, descriptors, descriptorLimit: 1000, taken: 0, failed: 0 };
+    expect(descriptorShortage(vitals, limits)).toBe(shortage);
+  });
+});
+
+describe('areVitals', () => {
+  const right: Vitals = { at: 1, delayMs: 2, descriptors: 3, descriptorLimit: 4, taken: 5, failed: 6 };
+
+  it('takes what a worker measures and nothing else', () => {
+    expect(areVitals(right)).toBe(true);
+    fc.assert(fc.property(fc.anything(), (value) => !areVitals(value)));
+    for (const key of Object.keys(right)) {
+      for (const wrong of [undefined, null, '1', Number.NaN, -1, Number.POSITIVE_INFINITY, 1n]) {
+        expect(areVitals({ ...right, [key]: wrong })).toBe(false);
+      }
+    }
   });
 });
 

@@ -235,3 +235,30 @@ describe('extensions', () => {
     expect((await check.run(subject({ root: false }))).state).toBe('skip');
   });
 });
+
+describe('rp-filter', () => {
+  const check = named(networkChecks, 'rp-filter');
+  const look = (filter: string, mark: string, rules: string) =>
+    check.run(
+      subject({
+        text: 'capture: {bridges: [docker0]}',
+        files: {
+          '/proc/sys/net/ipv4/conf/all/rp_filter': filter,
+          '/proc/sys/net/ipv4/conf/all/src_valid_mark': mark,
+          '/proc/sys/net/ipv4/conf/docker0/rp_filter': '0',
+          '/proc/sys/net/ipv4/conf/docker0/src_valid_mark': '0',
+        },
+        runs: () => said(rules),
+      }),
+    );
+  const ours = '109: from all fwmark 0x20000000/0x20000000 lookup 109 proto 109\n';
+
+  it.each([
+    ['1', '1', ours, 'warn'],
+    ['2', '1', ours, 'ok'],
+    ['1', '0', ours, 'ok'],
+    ['1', '1', '', 'skip'],
+  ])('rp_filter %s, src_valid_mark %s, rules %j: %s', async (filter, mark, rules, state) => {
+    expect((await look(filter, mark, rules)).state).toBe(state);
+  });
+});
