@@ -14,6 +14,8 @@ interface UpgradeReport {
   readonly to: string;
   readonly pid: number;
   readonly serving: number;
+  /** Of those that serve: they did so before. */
+  readonly adopted: number;
   /** Workers of before that finish their connections. */
   readonly draining: readonly { readonly pid: number; readonly build: string }[];
 }
@@ -35,13 +37,16 @@ daemon.upgradeDrainTimeout.`,
     .action(async (_options: unknown, command: Command) => {
       const { daemon } = configOf(command, context);
       const client = new DaemonClient(daemon.runtimeDirectory);
+      const { workers: known } = await client.get<StatusAnswer>('/v1/status');
       const answer = await client.post<UpgradeAnswer>('/v1/upgrade');
       const status = await serving(client, answer);
+      const serves = status.workers.filter(({ state }) => state === 'serving');
       const report: UpgradeReport = {
         from: answer.from,
         to: status.version,
         pid: status.pid,
-        serving: status.workers.filter(({ state }) => state === 'serving').length,
+        serving: serves.length,
+        adopted: serves.filter(({ pid }) => known.some((one) => one.pid === pid)).length,
         draining: status.leftovers.map(({ pid, build }) => ({ pid, build })),
       };
       print(command, context, report, () => text(report, status, daemon.upgradeDrainTimeout));
@@ -72,11 +77,10 @@ async function serving(client: DaemonClient, { to, startedAt }: UpgradeAnswer): 
 }
 
 function text(report: UpgradeReport, { workers }: StatusAnswer, drainMs: number): string {
-  const { from, to, pid, serving: serve, draining } = report;
-  const adopted = draining.length === 0 ? ', as before' : '';
+  const { from, to, pid, serving: serve, adopted, draining } = report;
   const lines = [
     `mesh-node ${from} → ${to} (pid ${pid}, as before)`,
-    `workers that serve: ${serve} of ${workers.length}${adopted}`,
+    `workers that serve: ${serve} of ${workers.length}, as before: ${adopted}`,
   ];
   if (draining.length > 0)
     lines.push(`workers of before that finish, within ${drainMs / 1000} s: ${draining.length}`);

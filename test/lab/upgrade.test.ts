@@ -300,7 +300,7 @@ describe('mesh-node upgrade', () => {
       const said = await a.must(['mesh-node', 'upgrade']);
       console.log(`upgrade: ${Math.round(performance.now() - began)} ms`);
       expect(said).toContain(`mesh-node ${before.version} → 9.2.0 (pid ${before.pid}, as before)`);
-      expect(said).toContain('workers that serve: 2 of 2');
+      expect(said).toContain('workers that serve: 2 of 2, as before: 0');
     });
     watching = false;
     expect(await withdrawn, 'rules were never withdrawn').toBe(0);
@@ -309,7 +309,7 @@ describe('mesh-node upgrade', () => {
     expect(await supervisor()).toBe(`${before.pid}`);
     expect(await a.show(UNIT, 'NRestarts')).toBe('0');
     expect(after.leftovers.map(({ build }) => build.replace(/\+.*/, ''))).toContain(before.version);
-    const tables = await a.must(['mesh-node', 'status', 'connections']);
+    const tables = await a.must(['mesh-node', 'status', 'connections', '-o', 'json']);
     expect(tables).toContain('leftover-');
     await alive(again);
     expect(transfer.running, 'it lasted over the upgrade').toBe(true);
@@ -321,7 +321,7 @@ describe('mesh-node upgrade', () => {
   test('the same version again: its workers stay', async () => {
     const known = await workers();
     await undisturbed(async () => {
-      expect(await a.must(['mesh-node', 'upgrade'])).toContain('workers that serve: 2 of 2, as before');
+      expect(await a.must(['mesh-node', 'upgrade'])).toContain('workers that serve: 2 of 2, as before: 2');
     });
     expect(await workers()).toEqual(known);
   });

@@ -156,7 +156,7 @@ describe('starting, reloading and ending', () => {
     expect(performance.now() - began).toBeLessThan(SLACK_MS);
     expect(running.output).toMatch(said);
     await noWorkerLeft();
-    expect(await rules(pair.host('a'))).not.toContain('MESH_');
+    expect(await rules(pair.host('a'))).not.toContain('REDIRECT');
   }
 
   test('the port of the metrics is taken', async () => {
@@ -176,7 +176,7 @@ describe('starting, reloading and ending', () => {
     await chown(directory, 0, 0);
     await chmod(directory, 0o755);
     try {
-      await failsToStart(/cannot listen on \S+\/run\/admin\.sock: EACCES/);
+      await failsToStart(/cannot listen on \S+\/run\/workers\.sock: EACCES/);
     } finally {
       await chown(directory, uid, gid);
     }

@@ -4,6 +4,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { SourcePorts } from '../../../src/caller/source-ports.ts';
 import {
   ControlChannel,
   MAX_CONTROL_MESSAGE,
@@ -95,11 +96,12 @@ describe('Worker', () => {
       serve: () => calls.push('serve'),
       vitals: new VitalCounts(),
       measured: () => {},
+      sourcePorts: new SourcePorts(),
       followOutages: () => {},
       list: (list, limit) => ({ items: [list], total: limit }),
       metrics: () => 1,
       reopenLogs: () => calls.push('reopen'),
-      drain: async (_timeoutMs, letGo) => {
+      drain: async (_timeoutMs: number, letGo: boolean) => {
         calls.push(letGo ? 'drain and let go' : 'drain');
         return 2;
       },
@@ -236,5 +238,113 @@ describe('Worker', () => {
     supervisor.finish(() => ends[0].destroy());
     expect(await exited).toBe(0);
     expect(calls).toEqual(['serve', 'drain and let go']);
+  });
+
+  it('serves on when it may, is adopted, and routes by what it knew until all of the new is there', async () => {
+    const { calls, made } = plane();
+    let code: number | undefined;
+    const exited = new Promise<void>((resolve) => {
+      new Worker(
+        ends[1],
+        origin(true),
+        () => made,
+        (with_) => {
+          code = with_;
+          resolve();
+        },
+      );
+    });
+    const patient = (orphanTimeout: number) =>
+      ({
+        config: {
+          capture: { mode: 'all' },
+          telemetry: { flushInterval: 3_600_000 },
+          daemon: { drainTimeout: 5, orphanTimeout, runtimeDirectory: directory },
+        },
+      }) as never;
+    const first = new ControlChannel<ToWorker, ToSupervisor>(
+      ends[0],
+      () => {},
+      () => {},
+    );
+    first.send({ t: 'settings', settings: patient(60_000) });
+    first.send({ t: 'delta', delta: delta(40), first: true, more: false });
+    first.send({ t: 'synced' });
+    first.finish(() => ends[0].destroy());
+    const server = createServer().listen(join(directory, 'workers.sock'));
+    const [socket] = (await once(server, 'connection')) as [Socket];
+    const got = collector<ToSupervisor>();
+    const second = new ControlChannel<ToWorker, ToSupervisor>(
+      socket,
+      (message) => {
+        if (message.t !== 'vitals') got.take(message);
+      },
+      () => {},
+    );
+    await got.until((items) => items.length === 1);
+    const { adoptable: _, ...said } = origin(true);
+    expect(got.items[0]).toMatchObject({ t: 'hello', hello: { ...said, draining: false } });
+    second.send({ t: 'settings', settings: patient(20) });
+    second.send({ t: 'delta', delta: delta(70), first: true, more: true });
+    second.send({ t: 'delta', delta: delta(71), first: false, more: true });
+    second.send({ t: 'delta', delta: delta(72), first: false, more: false });
+    await got.until((items) => items.length === 2);
+    expect(got.items[1]).toEqual({ t: 'ack', version: 73 });
+    expect(calls).toEqual(['use 41 with 0', 'serve', 'configure', 'use 73 with 0']);
+    expect(code).toBeUndefined();
+    // Nobody comes for so long: it lets go and ends.
+    server.close();
+    second.close();
+    await exited;
+    expect(code).toBe(0);
+    expect(calls.at(-1)).toBe('drain and let go');
+  });
+
+  it('waits when it was told that another one comes, and can be told to end sooner', async () => {
+    const { calls, made } = plane();
+    let end: (cut: number) => void = () => {};
+    made.drain = () =>
+      new Promise((resolve) => {
+        end = resolve;
+      });
+    made.cut = () => {
+      calls.push('cut');
+      end(1);
+    };
+    const exited = new Promise<number>((resolve) => {
+      new Worker(ends[1], origin(false), () => made, resolve);
+    });
+    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(
+      ends[0],
+      () => {},
+      () => {},
+    );
+    supervisor.send({
+      t: 'settings',
+      settings: {
+        config: {
+          capture: { mode: 'all' },
+          telemetry: { flushInterval: 3_600_000 },
+          daemon: { drainTimeout: 5, orphanTimeout: 60_000, runtimeDirectory: directory },
+        },
+      } as never,
+    });
+    supervisor.send({ t: 'synced' });
+    supervisor.send({ t: 'await' });
+    supervisor.finish(() => ends[0].destroy());
+    const server = createServer().listen(join(directory, 'workers.sock'));
+    const [socket] = (await once(server, 'connection')) as [Socket];
+    server.close();
+    const next = new ControlChannel<ToWorker, ToSupervisor>(
+      socket,
+      () => {},
+      () => {},
+    );
+    expect(calls).toEqual(['serve']);
+    next.send({ t: 'drain', timeoutMs: 3_600_000, letGo: true });
+    next.send({ t: 'drain', timeoutMs: 20, letGo: true });
+    expect(await exited).toBe(0);
+    expect(calls).toEqual(['serve', 'cut']);
+    next.close();
   });
 });
