@@ -109,6 +109,15 @@ const hidden = (path: string): readonly string[] => [
 ];
 
 describe('before the daemon runs', () => {
+  test('a key that the daemon cannot read', async () => {
+    const key = join(mesh.directory, 'identity/node.key');
+    await chown(key, 0, 0);
+    undo.push(() => chown(key, mesh.user.uid, mesh.user.gid));
+    const found = await check('--pre');
+    expect(those(found, 'fail')).toEqual(['files']);
+    expect(found.get('files')?.hint).toBe(`chown mesh-node ${key}`);
+  });
+
   test('all is well, and redirection works in a network namespace of its own', async () => {
     const before = await a.must([
       'sh',

@@ -256,6 +256,7 @@ test('a connection tracking table that is nearly full', async () => {
   await pair.host('a').must(['python3', '-c', flows.join('\n')]);
   expect(await out('conntrack', began)).toBeLessThan(DIRECT_WITHIN_MS + 1000);
   await passedBy();
+  expect((await mesh().cli(['status'])).stdout).toMatch(/^guard +out, for \d.*connection tracking table/m);
   expect(await mesh().metric('mesh_node_conntrack_entries')).toBeGreaterThan(FLOWS * 0.9);
   await pair.host('a').must(['conntrack', '-F']);
   await back();

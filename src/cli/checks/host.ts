@@ -1,5 +1,4 @@
-import { constants } from 'node:fs';
-import { access, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { release } from 'node:os';
 import { findUser } from '../../daemon/user.ts';
 import { type Check, type CheckResult, type CheckSubject, fail, ok, skip, warn, worst } from './check.ts';
@@ -67,40 +66,52 @@ const kernel: Check = {
 /** What others may write decides what the daemon does; what it cannot read it does not know. */
 const files: Check = {
   name: 'files',
-  run: async ({ config, context }) => {
+  run: async ({ config }) => {
     const { capture, identity, daemon } = config;
     const shared = [
-      context.env['MESH_NODE_CONFIG'],
       capture.allowList,
       identity.authority,
       identity.certificate,
+      daemon.stateDirectory,
+      daemon.runtimeDirectory,
     ];
-    const results = await Promise.all([
-      ...shared.flatMap((path) => (path === undefined ? [] : [modeOf(path, 0o022, 'others may write')])),
-      modeOf(identity.key, 0o077, 'others may read'),
-      modeOf(daemon.stateDirectory, 0o022, 'others may write'),
-      modeOf(daemon.runtimeDirectory, 0o022, 'others may write'),
+    const found = await Promise.all([
+      ...shared.map((path) => modeOf(path, 0o022, 'others may write')),
+      modeOf(identity.key, 0o077, 'others may read it'),
+      ownerOf(identity.key, daemon.user),
     ]);
-    const found = results.flat();
-    return worst(found) ?? ok('modes of allow-list, certificates, key and directories are right');
+    return (
+      worst(found.flat()) ?? ok('modes and owners of allow-list, certificates, key and directories are right')
+    );
   },
 };
 
 async function modeOf(path: string, forbidden: number, why: string): Promise<readonly CheckResult[]> {
-  const found = await stat(path).catch(() => undefined);
-  if (found === undefined) return [];
-  const results: CheckResult[] = [];
-  const mode = found.mode & 0o777;
-  if ((mode & forbidden) !== 0) {
-    const right = (mode & ~forbidden).toString(8);
-    results.push(fail(`${path} has mode ${mode.toString(8)}: ${why}`, `chmod ${right} ${path}`));
+  const mode = (await stat(path).catch(() => undefined))?.mode;
+  if (mode === undefined || (mode & forbidden) === 0) return [];
+  const right = (mode & 0o777 & ~forbidden).toString(8);
+  return [fail(`${path} has mode ${(mode & 0o777).toString(8)}: ${why}`, `chmod ${right} ${path}`)];
+}
+
+/** Nobody else may read it, so it has to be the daemon's own. */
+async function ownerOf(path: string, name: string): Promise<readonly CheckResult[]> {
+  const owner = (await stat(path).catch(() => undefined))?.uid;
+  const uid = uidOf(name);
+  if (owner === undefined || uid === undefined || owner === uid || uid === 0) return [];
+  return [
+    fail(
+      `${path} belongs to uid ${owner}: the daemon (${name}, uid ${uid}) cannot read it`,
+      `chown ${name} ${path}`,
+    ),
+  ];
+}
+
+function uidOf(name: string): number | undefined {
+  try {
+    return findUser(name).uid;
+  } catch {
+    return undefined; // the check of the user says so
   }
-  const readable = await access(path, constants.R_OK).then(
-    () => true,
-    () => false,
-  );
-  if (process.getuid?.() === 0 && !readable) results.push(fail(`${path} cannot be read`, `ls -l ${path}`));
-  return results;
 }
 
 const descriptors: Check = {
