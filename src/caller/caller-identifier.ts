@@ -4,6 +4,7 @@ import { CgroupWalks } from './cgroup-walks.ts';
 import { ContainerCallers } from './container-callers.ts';
 import type { Identity, Naming } from './identity.ts';
 import { LocalCallers } from './local-callers.ts';
+import type { SourcePorts } from './source-ports.ts';
 import { Users } from './users.ts';
 
 /**
@@ -18,22 +19,25 @@ export class CallerIdentifier {
   readonly #containers: ContainerCallers;
 
   /** Throws a MeshError where the kernel cannot be asked. */
-  constructor(timeoutMs: () => number) {
+  constructor(sources: SourcePorts, timeoutMs: () => number) {
     this.#sockets = new SockDiag();
     this.#users = new Users('/etc/passwd', () => this.#local.forget());
     this.#walks = new CgroupWalks((beganAt) => {
       this.#local.walked(beganAt);
       void this.#containers.walked(beganAt);
     });
-    this.#local = new LocalCallers(this.#sockets, this.#users, this.#walks, timeoutMs);
+    this.#local = new LocalCallers(this.#sockets, this.#users, this.#walks, sources, timeoutMs);
     this.#containers = new ContainerCallers(this.#walks, timeoutMs);
     this.#walks.want();
     void this.#users.look();
   }
 
-  /** A caller on this host: its socket is connected from `client` to `destination`, the original one. */
-  local(client: Endpoint, destination: Endpoint): Identity | Naming {
-    return this.#local.find(client, destination);
+  /**
+   * A caller on this host: its socket is connected from `client` to `destination`, the original one. `listener`: where
+   * the connection was redirected to.
+   */
+  local(client: Endpoint, destination: Endpoint, listener: Endpoint): Identity | Naming {
+    return this.#local.find(client, destination, listener);
   }
 
   /** A caller behind a bridge of this host. */

@@ -57,9 +57,11 @@ interface Sought {
 export class Namings<K> {
   readonly #sought = new Map<K, Sought>();
   readonly #timeoutMs: () => number;
+  readonly #most: number;
 
-  constructor(timeoutMs: () => number) {
+  constructor(timeoutMs: () => number, most = MOST_NAMINGS) {
     this.#timeoutMs = timeoutMs;
+    this.#most = most;
   }
 
   get(key: K): Naming | undefined {
@@ -68,7 +70,7 @@ export class Namings<K> {
 
   /** Begins to look for a name; undefined when too many are looked for already. */
   begin(key: K, meanwhile: Identity): Naming | undefined {
-    if (this.#sought.size >= MOST_NAMINGS) return undefined;
+    if (this.#sought.size >= this.#most) return undefined;
     const naming = new Naming(meanwhile);
     const timer = setTimeout(() => this.settle(key, meanwhile), this.#timeoutMs());
     this.#sought.set(key, { naming, since: performance.now(), timer });

@@ -1,9 +1,11 @@
 import { CallerIdentifier } from '../caller/caller-identifier.ts';
+import { SourcePorts } from '../caller/source-ports.ts';
 import type { Config } from '../config/schema.ts';
 import type { Log } from '../telemetry/log.ts';
 
 /** The identifier of a worker: made when it is first wanted, once, and never where the kernel cannot be asked. */
 export class CallerSource {
+  readonly sourcePorts = new SourcePorts();
   readonly #log: Log;
   #identifier: CallerIdentifier | undefined;
   #timeoutMs = 0;
@@ -28,7 +30,7 @@ export class CallerSource {
 
   #make(): CallerIdentifier | undefined {
     try {
-      this.#identifier = new CallerIdentifier(() => this.#timeoutMs);
+      this.#identifier = new CallerIdentifier(this.sourcePorts, () => this.#timeoutMs);
     } catch (error) {
       this.#refused = true;
       this.#log.warn({ error }, 'callers: the kernel cannot be asked; nobody is identified');

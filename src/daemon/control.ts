@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { Packr } from 'msgpackr';
+import type { RedirectedConnection, SourcePortList } from '../caller/source-ports.ts';
 import type { Config } from '../config/schema.ts';
 import { MeshError } from '../model/errors.ts';
 import type { NodeName } from '../model/service.ts';
@@ -56,7 +57,8 @@ export type ToWorker =
   /** The supervisor replaces its own image: serve on until the next one is there. */
   | { readonly t: 'await' }
   | { readonly t: 'list'; readonly id: number; readonly list: WorkerList; readonly limit: number }
-  | { readonly t: 'reopen-logs' };
+  | { readonly t: 'reopen-logs' }
+  | { readonly t: 'source-ports'; readonly id: number; readonly ports: SourcePortList };
 
 export type ToSupervisor =
   /** The first message to a supervisor that did not start this worker. */
@@ -69,6 +71,12 @@ export type ToSupervisor =
   /** All that it holds for dead, whenever that changes. */
   | { readonly t: 'outages'; readonly down: readonly Claim[] }
   | { readonly t: 'list'; readonly id: number; readonly listing: WorkerListing }
+  /** Which ports the callers of these connections really have: only the supervisor may ask the kernel. */
+  | {
+      readonly t: 'source-ports';
+      readonly id: number;
+      readonly connections: readonly RedirectedConnection[];
+    }
   | { readonly t: 'drained'; readonly cut: number };
 
 /** Largest message of either direction; deltas are cut into parts far below it. */

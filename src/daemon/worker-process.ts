@@ -9,6 +9,7 @@ import {
   type WorkerListing,
   type WorkerSettings,
 } from './control.ts';
+import { sourcePortsOf } from './source-ports.ts';
 import type { Vitals } from './vitals.ts';
 import type { WorkerLife } from './worker-life.ts';
 
@@ -238,6 +239,9 @@ export class WorkerProcess {
         question.resolve(message.listing);
         return;
       }
+      case 'source-ports':
+        this.#send({ t: 'source-ports', id: message.id, ports: sourcePortsOf(message.connections) });
+        return;
       case 'hello':
       case 'pong':
       case 'drained':

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { SourcePorts } from '../caller/source-ports.ts';
 import { applyDelta, type Claim, emptySnapshot, type Snapshot } from '../model/snapshot.ts';
 import {
   ControlChannel,
@@ -23,6 +24,8 @@ export interface DataPlane {
   readonly vitals: VitalCounts;
   /** What it holds for dead by experience: told now, and whenever that changes. */
   followOutages(listener: (down: readonly Claim[]) => void): void;
+  /** Where it asks which ports callers really have. */
+  readonly sourcePorts: SourcePorts;
   /** Told of each measurement of this process. */
   measured(vitals: Vitals): void;
   list(list: WorkerList, limit: number): WorkerListing;
@@ -160,6 +163,9 @@ export class Worker {
       case 'reopen-logs':
         this.#plane?.reopenLogs();
         return;
+      case 'source-ports':
+        this.#plane?.sourcePorts.answered(message.id, message.ports);
+        return;
       case 'drain':
         this.#drain(message.timeoutMs, message.letGo);
         return;
@@ -176,8 +182,11 @@ export class Worker {
       this.#flush = setInterval(() => this.#sendMetrics(), interval);
     }
     this.#settings = settings;
-    if (this.#plane === undefined) this.#plane = this.#makePlane(settings);
-    else this.#plane.configure(settings);
+    if (this.#plane === undefined) {
+      this.#plane = this.#makePlane(settings);
+      this.#plane.sourcePorts.ask = (id, connections) =>
+        this.#control.send({ t: 'source-ports', id, connections });
+    } else this.#plane.configure(settings);
   }
 
   #measure(): void {

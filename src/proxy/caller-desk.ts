@@ -5,7 +5,7 @@ import type { ConnectionEntry } from './connections.ts';
 
 /** Who says which program is behind a connection. */
 interface Identifier {
-  local(client: Endpoint, destination: Endpoint): Identity | Naming;
+  local(client: Endpoint, destination: Endpoint, listener: Endpoint): Identity | Naming;
   bridged(client: Endpoint): Identity | Naming;
 }
 
@@ -39,18 +39,24 @@ export class CallerDesk {
   ): string | undefined {
     const identifier = this.#options.identifier();
     if (identifier === undefined) return undefined;
-    const found = isLoopback(listener) ? identifier.local(client, destination) : identifier.bridged(client);
+    const found = isLoopback(listener)
+      ? identifier.local(client, destination, listener)
+      : identifier.bridged(client);
     const identity = found instanceof Naming ? found.meanwhile : found;
     write(entry, identity);
+    const refusal = this.#count(entry, identity, client);
+    if (refusal === undefined && found instanceof Naming) this.#await(entry, found, client);
+    return refusal;
+  }
+
+  /** Counts a connection as its caller's; or says why it is one too many. */
+  #count(entry: ConnectionEntry, identity: Identity, client: ClientAddress): string | undefined {
     const most = this.#options.most();
-    const share = this.#shares.take(keyOf(identity, client), most);
-    if (share === undefined) {
-      this.#options.onRefused(identity.text);
-      return `limits.callerPercent: ${keyOf(identity, client)} has ${most} connections already`;
-    }
-    entry.share = share;
-    if (found instanceof Naming) this.#await(entry, found, client);
-    return undefined;
+    const key = keyOf(identity, client);
+    entry.share = this.#shares.take(key, most);
+    if (entry.share !== undefined) return undefined;
+    this.#options.onRefused(identity.text);
+    return `limits.callerPercent: ${key} has ${most} connections already`;
   }
 
   #await(entry: ConnectionEntry, naming: Naming, client: ClientAddress): void {
@@ -60,8 +66,8 @@ export class CallerDesk {
       write(entry, identity);
       if (entry.share === undefined) return;
       entry.share.leave();
-      // It was let in under what was known of it then.
-      entry.share = this.#shares.take(keyOf(identity, client), Number.POSITIVE_INFINITY);
+      const refusal = this.#count(entry, identity, client);
+      if (refusal !== undefined) entry.abort({ reason: 'overload', detail: refusal });
     });
   }
 }

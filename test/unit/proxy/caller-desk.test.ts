@@ -104,6 +104,24 @@ describe('a share', () => {
     held.pop()!.entry.finish('done');
     expect(admit().refusal).toBeUndefined();
   });
+
+  test('that turns out to be full with the name ends the connection', () => {
+    for (let i = 0; i < MOST; i++) admit();
+    const naming = new Naming(shop);
+    local = naming;
+    const { entry, refusal } = admit();
+    expect(refusal).toBeUndefined();
+    entry.abort = (end) => entry.finish(end.reason, end.detail);
+    naming.settle(orders);
+    expect(records).toHaveLength(1);
+    expect(records[0]).toMatchObject({
+      reason: 'overload',
+      detail: 'limits.callerPercent: unit:orders.service has 3 connections already',
+      callerProgram: 'unit:orders.service',
+    });
+    local = shop;
+    for (let i = 0; i < MOST; i++) expect(admit().refusal).toBeUndefined();
+  });
 });
 
 describe('a name that is being looked for', () => {
