@@ -184,7 +184,7 @@ export interface RulesAnswer {
   };
   readonly reasserted: number;
   readonly lastError?: string;
-  /** Virtual addresses and ports that would be refused without the agent, for there are too many. */
+  /** Services whose virtual addresses are refused without the agent, for there are too many. */
   readonly refusedAlone: number;
   /** What holds without the agent is not on disk as it should be. */
   readonly fallbackProblem?: string;

@@ -160,7 +160,7 @@ const views: Readonly<Record<string, View>> = {
     if (answer.refusedAlone > 0)
       pairs.push([
         'without the agent',
-        `${answer.refusedAlone} virtual addresses would be refused: too many`,
+        `${answer.refusedAlone} services are too many for their virtual addresses to lead anywhere`,
       ]);
     if (answer.fallbackProblem !== undefined)
       pairs.push(['not written', `what holds without the agent: ${answer.fallbackProblem}`]);

@@ -16,7 +16,7 @@ export class FallbackCache {
   #takenAt = Number.NEGATIVE_INFINITY;
   #entries: readonly FallbackEntry[] = [];
   #timer: NodeJS.Timeout | undefined;
-  /** Some entries found no room, and it was said. */
+  /** Some services found no room, and it was said. */
   #full = false;
 
   /** `due` is called when it is time to ask again. */
@@ -26,7 +26,7 @@ export class FallbackCache {
     this.#due = due;
   }
 
-  /** Entries that found no room. */
+  /** Services that found no room. */
   get left(): number {
     return this.#planner.left;
   }

@@ -88,7 +88,7 @@ export class InterceptionDriver {
     this.#watch = this.#follow(config.capture.allowList);
   }
 
-  /** `refusedAlone`: virtual addresses and ports that would be refused without the agent, for there are too many. */
+  /** `refusedAlone`: services whose virtual addresses are refused without the agent, for there are too many. */
   get status(): InterceptionStatus & {
     readonly allowListProblems: readonly string[];
     readonly refusedAlone: number;

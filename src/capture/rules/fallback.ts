@@ -43,30 +43,38 @@ const SOURCE = 'MESH_VIRT_SRC';
 
 /** What a planner knows of one service. */
 interface Known {
+  readonly service: Service;
   readonly entries: readonly FallbackEntry[];
   /** The same as text: what has not changed is not told again. */
   readonly text: string;
 }
 
+/** New names that are put in their places one by one; more of them are sorted in. */
+const FEW_NAMES = 64;
+
 /**
  * The entries of every permissive service with a virtual address and a live instance of the same family. Cost follows
- * what changed from one snapshot to the next.
+ * what changed from one snapshot to the next, and what there is room for: of 100,000 services most are only counted.
  */
 export class FallbackPlanner {
   readonly #where: FallbackLocality;
+  /** Services that may have entries, in order. */
+  readonly #names: ServiceName[] = [];
+  /** Of services that were looked at for entries. */
   readonly #known = new Map<ServiceName, Known>();
   #services: Snapshot['services'] = emptySnapshot.services;
   #entries: readonly FallbackEntry[] = [];
-  #left = 0;
+  /** So many names were looked at; the rest is `left`. */
+  #looked = 0;
   #stale = false;
 
   constructor(where: FallbackLocality) {
     this.#where = where;
   }
 
-  /** Entries that found no room: connections to them are refused when the agent is gone. */
+  /** Services that found no room: connections to their virtual addresses are refused where nothing is redirected. */
   get left(): number {
-    return this.#left;
+    return this.#names.length - this.#looked;
   }
 
   /** Ordered by service name; the same value as before when nothing that matters has changed. */
@@ -76,26 +84,67 @@ export class FallbackPlanner {
   }
 
   update(snapshot: Snapshot): void {
-    for (const [name] of snapshot.services.changesSince(this.#services)) {
-      const service = snapshot.services.get(name);
-      const entries = service === undefined ? [] : entriesOf(service, this.#where);
-      const text = JSON.stringify(entries);
-      if (text === (this.#known.get(name)?.text ?? '[]')) continue;
-      if (entries.length === 0) this.#known.delete(name);
-      else this.#known.set(name, { entries, text });
-      this.#stale = true;
+    const added: ServiceName[] = [];
+    for (const [name, service] of snapshot.services.changesSince(this.#services)) {
+      const before = this.#services.get(name);
+      if (service !== undefined && isEligible(service)) {
+        if (before === undefined || !isEligible(before)) added.push(name);
+        else if (this.#known.has(name) && this.#look(service)) this.#stale = true;
+      } else if (before !== undefined && isEligible(before)) {
+        this.#names.splice(placeOf(this.#names, name), 1);
+        this.#known.delete(name);
+        this.#stale = true;
+      }
     }
+    if (added.length > FEW_NAMES) {
+      for (const name of added) this.#names.push(name);
+      this.#names.sort();
+    } else for (const name of added) this.#names.splice(placeOf(this.#names, name), 0, name);
+    if (added.length > 0) this.#stale = true;
     this.#services = snapshot.services;
+  }
+
+  /** Finds the entries of a service; true when they are others than before. */
+  #look(service: Service): boolean {
+    const before = this.#known.get(service.name);
+    if (before?.service === service) return false;
+    const entries = entriesOf(service, this.#where);
+    const text = JSON.stringify(entries);
+    const same = before?.text === text;
+    this.#known.set(service.name, { service, entries: same ? before.entries : entries, text });
+    return !same;
   }
 
   #collect(): void {
     const split: Record<Family, FallbackEntry[]> = { ipv4: [], ipv6: [] };
-    for (const name of [...this.#known.keys()].sort())
+    this.#looked = 0;
+    for (const name of this.#names) {
+      const { ipv4, ipv6 } = split;
+      if (Math.max(ipv4.length, ipv6.length) >= MAX_FALLBACK_RULES) break;
+      this.#looked++;
+      this.#look(this.#services.get(name)!);
       for (const entry of this.#known.get(name)!.entries) split[familyOf(entry.virtual)].push(entry);
-    this.#entries = [...bounded(split.ipv4), ...bounded(split.ipv6)];
-    this.#left = split.ipv4.length + split.ipv6.length - this.#entries.length;
+    }
+    const entries = [...bounded(split.ipv4), ...bounded(split.ipv6)];
+    const same =
+      entries.length === this.#entries.length && entries.every((entry, at) => entry === this.#entries[at]);
+    if (!same) this.#entries = entries;
     this.#stale = false;
   }
+}
+
+const isEligible = ({ mode, virtual = [] }: Service): boolean => mode === 'permissive' && virtual.length > 0;
+
+/** Where a name is, or belongs, among sorted ones. */
+function placeOf(names: readonly ServiceName[], name: ServiceName): number {
+  let low = 0;
+  let high = names.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (names[middle]! < name) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** As many entries as there may be rules, with fewer targets each where there are many. */
@@ -104,16 +153,24 @@ function bounded(entries: readonly FallbackEntry[]): readonly FallbackEntry[] {
   if (rules <= MAX_FALLBACK_RULES) return entries;
   const kept = entries.slice(0, MAX_FALLBACK_RULES);
   const most = Math.max(1, Math.floor(MAX_FALLBACK_RULES / kept.length));
-  return kept.map((entry) =>
-    entry.targets.length <= most ? entry : { ...entry, targets: entry.targets.slice(0, most) },
-  );
+  return kept.map((entry) => (entry.targets.length <= most ? entry : shortened(entry, most)));
+}
+
+/** The last shortened form of an entry: the same value as long as it is as short. */
+const short = new WeakMap<FallbackEntry, FallbackEntry>();
+
+function shortened(entry: FallbackEntry, most: number): FallbackEntry {
+  const before = short.get(entry);
+  if (before?.targets.length === most) return before;
+  const next = { ...entry, targets: entry.targets.slice(0, most) };
+  short.set(entry, next);
+  return next;
 }
 
 const familyOf = (ip: Ip): Family => (isIpv6(ip) ? 'ipv6' : 'ipv4');
 
 function entriesOf(service: Service, where: FallbackLocality): readonly FallbackEntry[] {
-  const { mode, virtual = [] } = service;
-  if (mode !== 'permissive') return [];
+  const { virtual = [] } = service;
   return virtual.flatMap((ip) => {
     const targets = nearest(service, familyOf(ip), where);
     if (targets.length === 0) return [];

@@ -81,4 +81,4 @@ test('too many are said once', () => {
     { left: 7, kept: MAX_FALLBACK_RULES },
     expect.stringContaining('too many virtual addresses'),
   );
-});
+}, 30_000);

@@ -107,50 +107,92 @@ describe('entries', () => {
   });
 
   test('many services share the room, then the last ones by name find none', () => {
-    const of = (count: number) =>
-      snapshotOf(
-        ...Array.from({ length: count }, (_, at) =>
-          service(
-            `s${String(at).padStart(5, '0')}`,
-            [`240.1.${at >> 8}.${at & 255}`],
-            ['10.1.0.1:80', '10.1.0.2:80'],
-          ),
-        ),
-      );
+    const many = manyServices(MAX_FALLBACK_RULES + 3);
+    const of = (count: number): FallbackPlanner => planned(snapshotOf(...many.slice(0, count)));
     const rules = ({ entries }: FallbackPlanner) =>
       entries.reduce((sum, { targets }) => sum + targets.length, 0);
-    const half = planned(of(MAX_FALLBACK_RULES / 2));
+    const half = of(MAX_FALLBACK_RULES / 2);
     expect([rules(half), half.left]).toEqual([MAX_FALLBACK_RULES, 0]);
-    const more = planned(of(MAX_FALLBACK_RULES / 2 + 1));
+    const more = of(MAX_FALLBACK_RULES / 2 + 1);
     expect([more.entries.length, more.left]).toEqual([MAX_FALLBACK_RULES / 2 + 1, 0]);
-    const most = planned(of(MAX_FALLBACK_RULES + 3));
+    const most = of(MAX_FALLBACK_RULES + 3);
     expect([rules(most), most.left]).toEqual([MAX_FALLBACK_RULES, 3]);
     expect(most.entries[0]!.virtual).toBe('240.1.0.0');
-  });
+  }, 30_000);
 });
 
-test('another snapshot: what has not changed is the same value, what has is told', () => {
-  const change = (from: Snapshot, ...services: Service[]): Snapshot =>
-    applyDelta(from, { base: from.version, services, removedServices: [], nodes: [], removedNodes: [] });
-  const planner = new FallbackPlanner(here);
-  const first = snapshotOf(service('orders', ['240.0.0.1'], ['10.1.0.1:80', '10.2.0.1:80 dc2']));
-  planner.update(first);
-  const { entries } = planner;
-  // The other zone has one instance more; nobody goes there.
-  const second = change(
-    first,
-    service('orders', ['240.0.0.1'], ['10.1.0.1:80', '10.2.0.1:80 dc2', '10.2.0.2:80 dc2']),
+const manyServices = (count: number): Service[] =>
+  Array.from({ length: count }, (_, at) =>
+    service(
+      `s${String(at).padStart(5, '0')}`,
+      [`240.1.${at >> 8}.${at & 255}`],
+      ['10.1.0.1:80', '10.1.0.2:80'],
+    ),
   );
-  planner.update(second);
-  expect(planner.entries).toBe(entries);
-  const third = change(second, service('orders', ['240.0.0.1'], ['10.1.0.2:80']));
-  planner.update(third);
-  expect(planner.entries.map(({ targets }) => targets[0]!.ip)).toEqual(['10.1.0.2']);
-  const removedServices = ['orders' as ServiceName];
-  planner.update(
-    applyDelta(third, { base: third.version, services: [], removedServices, nodes: [], removedNodes: [] }),
-  );
-  expect(planner.entries).toEqual([]);
+
+const change = (from: Snapshot, services: Service[], removed: readonly string[] = []): Snapshot => {
+  const removedServices = removed as ServiceName[];
+  return applyDelta(from, { base: from.version, services, removedServices, nodes: [], removedNodes: [] });
+};
+
+describe('another snapshot', () => {
+  test('what has not changed is the same value, what has is told', () => {
+    const planner = new FallbackPlanner(here);
+    const first = snapshotOf(service('orders', ['240.0.0.1'], ['10.1.0.1:80', '10.2.0.1:80 dc2']));
+    planner.update(first);
+    const { entries } = planner;
+    // The other zone has one instance more; nobody goes there.
+    const more = ['10.1.0.1:80', '10.2.0.1:80 dc2', '10.2.0.2:80 dc2'];
+    const second = change(first, [service('orders', ['240.0.0.1'], more)]);
+    planner.update(second);
+    expect(planner.entries).toBe(entries);
+    const third = change(second, [service('orders', ['240.0.0.1'], ['10.1.0.2:80'])]);
+    planner.update(third);
+    expect(planner.entries.map(({ targets }) => targets[0]!.ip)).toEqual(['10.1.0.2']);
+    const strict = change(third, [service('orders', ['240.0.0.1'], ['10.1.0.2:80'], { mode: 'strict' })]);
+    planner.update(strict);
+    expect(planner.entries).toEqual([]);
+    planner.update(third);
+    planner.update(change(third, [], ['orders']));
+    expect(planner.entries).toEqual([]);
+  });
+
+  test('however they came, the entries are those of one that sees the last snapshot only', () => {
+    const planner = new FallbackPlanner(here);
+    let snapshot: Snapshot = emptySnapshot;
+    let random = 1;
+    const next = (below: number): number => {
+      random = (Math.imul(random, 1_103_515_245) + 12_345) & 0x7fffffff;
+      return random % below;
+    };
+    for (let step = 0; step < 300; step++) {
+      const count = step % 50 === 0 ? 80 : 1 + next(3);
+      const names = new Set(Array.from({ length: count }, () => `s${next(200)}`));
+      const gone = [...names].filter((name) => snapshot.services.has(name as ServiceName) && next(3) === 0);
+      const services = [...names]
+        .filter((name) => !gone.includes(name))
+        .map((name) =>
+          service(name, next(5) === 0 ? [] : [`240.0.0.${name.slice(1)}`], [`10.0.0.1:${1 + next(9)}`], {
+            mode: next(6) === 0 ? 'strict' : 'permissive',
+          }),
+        );
+      snapshot = change(snapshot, services, gone);
+      planner.update(snapshot);
+      if (next(2) === 0) expect(planner.entries).toEqual(planned(snapshot).entries);
+    }
+    expect(planner.entries.length).toBeGreaterThan(50);
+  });
+
+  test('beyond the room a change costs nothing, and shortened entries stay the same values', () => {
+    const many = manyServices(MAX_FALLBACK_RULES + 2);
+    const first = change(emptySnapshot, many);
+    const planner = planned(first);
+    const { entries } = planner;
+    expect(planner.left).toBe(2);
+    planner.update(change(first, [service('zz', ['240.9.9.9'], ['10.1.0.1:80'])]));
+    expect(planner.entries).toBe(entries);
+    expect(planner.left).toBe(3);
+  }, 30_000);
 });
 
 describe('rules', () => {
