@@ -1,5 +1,6 @@
 import { FileTier } from '../cache/file-tier.ts';
 import { CallerIdentifier } from '../caller/caller-identifier.ts';
+import { SourcePorts } from '../caller/source-ports.ts';
 import { type Observation, Observations, parseObservation } from '../capture/observations.ts';
 import type { Config } from '../config/schema.ts';
 import type { BegunConnection } from '../io/nflog.ts';
@@ -21,6 +22,8 @@ const RETRY_MS = 10_000;
  */
 const WINDOW_MS = 100;
 const WINDOW_CONNECTIONS = 300;
+/** How long a name of a unit or container may take: nobody waits for it here, and it should not be missed. */
+const NAMING_MS = 3000;
 /** Of these at most so many in one turn of the event loop. */
 const TURN_CONNECTIONS = 32;
 
@@ -45,7 +48,7 @@ export class Observer {
   readonly #file: FileTier<Observation>;
   readonly #passwd = new Passwd();
   #recording: Recording | undefined;
-  #wanted: { readonly group: number; readonly identify: boolean; readonly timeoutMs: number } | undefined;
+  #wanted: { readonly group: number; readonly identify: boolean } | undefined;
   #retry: NodeJS.Timeout | undefined;
   #problem: string | undefined;
   #seen = 0;
@@ -71,9 +74,7 @@ export class Observer {
   configure({ capture, caller }: Config): void {
     this.#stopRecording();
     this.#wanted =
-      capture.mode === 'observe'
-        ? { group: capture.observeGroup, identify: caller.identify, timeoutMs: caller.timeout }
-        : undefined;
+      capture.mode === 'observe' ? { group: capture.observeGroup, identify: caller.identify } : undefined;
     this.#record();
   }
 
@@ -97,9 +98,9 @@ export class Observer {
 
   #record(): void {
     if (this.#wanted === undefined) return;
-    const { group, identify, timeoutMs } = this.#wanted;
+    const { group, identify } = this.#wanted;
     try {
-      const identifier = identify ? new CallerIdentifier(() => timeoutMs) : undefined;
+      const identifier = identify ? new CallerIdentifier(new SourcePorts(), () => NAMING_MS) : undefined;
       this.#passwd.refresh();
       this.#recording = new Recording(this.#poller, group, identifier, (begun) =>
         this.#take(begun, identifier),
@@ -136,7 +137,10 @@ export class Observer {
       this.observations.note(caller, key, Date.now());
       this.#file.changed(() => this.observations);
     };
-    const found = forwarded ? identifier?.bridged(source) : identifier?.local(source, destination);
+    // Nothing is redirected: ports are those of the callers.
+    const found = forwarded
+      ? identifier?.bridged(source)
+      : identifier?.local(source, destination, destination);
     if (found === undefined) note('unknown');
     else if ('text' in found) note(found.text);
     else found.wait((identity) => note(identity.text));

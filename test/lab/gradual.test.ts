@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { RulesAnswer } from '../../src/admin/api.ts';
+import type { ObserveAnswer, RulesAnswer } from '../../src/admin/api.ts';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { waitFor } from '../support/process.ts';
 import { at } from '../support/site.ts';
@@ -40,6 +40,12 @@ for _ in range(count):
         how = type(error).__name__
     print(round(began * 1000), how)
     time.sleep(pause)
+`;
+
+const HOLD = `
+import socket, sys, time
+held = [socket.create_connection((sys.argv[1], ${PORT}), timeout=5) for _ in range(int(sys.argv[2]))]
+time.sleep(600)
 `;
 
 let topology: Topology;
@@ -205,6 +211,25 @@ describe('the allow-list names what comes and goes', () => {
 });
 
 describe('a mesh is introduced step by step', () => {
+  test('it looks, and touches nothing', async () => {
+    await reload({ mode: 'observe' });
+    // Connections that live: of one that is over before the daemon looks, only the user is known.
+    const shop = ['systemd-run', '--quiet', '--unit=shop', '--collect', '/usr/bin/python3', '-c', HOLD];
+    await a.must([...shop, orders.ipv6, '5']);
+    expect(await ways(db.ipv4, 3, 'late')).toEqual(all('direct'));
+    const seen = async () =>
+      JSON.parse(await a.must(['mesh-node', 'observe', '-o', 'json'])) as ObserveAnswer;
+    const { calls } = await waitFor('all are seen', async () => {
+      const answer = await seen();
+      return answer.calls.reduce((sum, { count }) => sum + count, 0) >= 8 && answer;
+    });
+    await a.must(['systemctl', 'stop', 'shop']);
+    expect(calls.map(({ caller, service, count }) => [caller, service, count])).toEqual([
+      ['unit:shop.service', 'orders', 5],
+      ['user:late', 'db', 3],
+    ]);
+  });
+
   test('one service only', async () => {
     await reload({ only: { services: ['orders'] } });
     expect(await ways(orders.ipv4)).toEqual(all('taken'));
