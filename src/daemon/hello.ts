@@ -23,7 +23,11 @@ export interface WorkerHello {
 }
 
 /** Names the settings that a worker cannot change any more: equal ones have equal names. */
-export function startFingerprint({ config, node, relay }: WorkerSettings): string {
+export function startFingerprint({
+  config,
+  node,
+  relay,
+}: Pick<WorkerSettings, 'config' | 'node' | 'relay'>): string {
   const text = JSON.stringify([startOnly(config), node, relay]);
   return createHash('sha256').update(text).digest('base64url');
 }

@@ -81,7 +81,7 @@ describe('hello', () => {
 
 describe('fingerprint', () => {
   const of = (text: object, relay = false) =>
-    startFingerprint({ config: configSchema.parse(text), node: 'a' as never, relay, credentials: undefined });
+    startFingerprint({ config: configSchema.parse(text), node: 'a' as never, relay });
 
   it('tells settings apart that act at a start only', () => {
     expect(of({})).toBe(of({}));

@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { socketInode } from '../../../src/io/bound-socket.ts';
 import {
   capabilityNumbers,
   clearAmbientCapabilities,
@@ -20,6 +21,7 @@ import {
   hasCapability,
   withAmbientCapabilities,
 } from '../../../src/io/capabilities.ts';
+import { receiveDescriptors } from '../../../src/io/descriptor-passing.ts';
 import {
   closeDescriptor,
   countDescriptors,
@@ -45,6 +47,7 @@ describe('sd_notify', () => {
     expect(libc.bind(fd, address, address.length)).toBe(0);
     const buffer = new Uint8Array(4096);
     return {
+      fd,
       read() {
         const count = libc.recv(fd, buffer, buffer.length, 0);
         return count < 0 ? undefined : Buffer.from(buffer.subarray(0, count)).toString();
@@ -74,6 +77,18 @@ describe('sd_notify', () => {
     const [, at] = /^RELOADING=1\nMONOTONIC_USEC=(\d+)\n$/.exec(systemd.read()!)!;
     expect(BigInt(at!)).toBeGreaterThanOrEqual(before);
     expect(BigInt(at!)).toBeLessThanOrEqual(process.hrtime.bigint() / 1000n);
+    expect(notifier.patience(1500)).toBe(true);
+    expect(systemd.read()).toBe('WATCHDOG_USEC=1500000\nWATCHDOG=1\n');
+    expect(notifier.forget('tunnel-0')).toBe(true);
+    expect(systemd.read()).toBe('FDSTOREREMOVE=1\nFDNAME=tunnel-0\n');
+    // The descriptor comes along, as a copy.
+    const [mine, other] = createSocketPair();
+    expect(notifier.store('tunnel-0', mine)).toBe(true);
+    const stored = receiveDescriptors(systemd.fd);
+    if (typeof stored === 'string') throw new Error(stored);
+    expect(Buffer.from(stored.bytes).toString()).toBe('FDSTORE=1\nFDNAME=tunnel-0\nFDPOLL=0\n');
+    expect(stored.descriptors.map(socketInode)).toEqual([socketInode(mine)]);
+    for (const each of [mine, other, ...stored.descriptors]) closeDescriptor(each);
     systemd.close();
     expect(notifier.tell('ready')).toBe(false);
   });
