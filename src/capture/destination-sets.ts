@@ -110,14 +110,12 @@ export class DestinationSets {
 
   /** Destroys the sets of all roles but these; no rule may name them any more. A host without ipset has none. */
   async keepOnly(roles: readonly SetRole[]): Promise<void> {
-    const names = setRoles
-      .filter((role) => !roles.includes(role))
-      .flatMap((role) => families.map((family) => setNames(role, family)));
-    for (const { live } of names) this.#known.delete(live);
+    const kept = roles.flatMap((role) => families.map((family) => setNames(role, family).live));
+    for (const name of this.#known.keys()) if (!kept.includes(name)) this.#known.delete(name);
+    // Of whatever version: everything that is called as ours are.
     const existing = await this.#netfilter.readSets().catch(() => new Map<string, unknown>());
-    const lines = names
-      .flatMap(({ live, next }) => [live, next])
-      .filter((name) => existing.has(name))
+    const lines = [...existing.keys()]
+      .filter((name) => !kept.includes(name))
       .map((name) => `destroy ${name}\n`);
     await this.#netfilter.restoreSets(lines.join(''));
   }

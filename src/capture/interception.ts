@@ -135,13 +135,13 @@ export class Interception {
   }
 
   /**
-   * Compares the kernel, every member of the sets included, with what `apply` of this would leave, and changes
+   * Compares the kernel, every member of the sets included, with what a state of this would leave, and changes
    * nothing. For `mesh-node rules verify`, which runs beside the daemon that has applied it.
    */
-  compare(wanted: Wanted): Promise<Finding[]> {
+  compare(wanted: Wanted, state: PlannedState = 'applied'): Promise<Finding[]> {
     return this.#queue.run(async () => {
       const input = withCgroups({ ...this.#base, ...wanted }, this.#exists);
-      return (await this.#open()).compareWith(input, wanted.sets);
+      return (await this.#open()).compareWith(state, input, wanted.sets);
     });
   }
 

@@ -1,12 +1,12 @@
 import type { SetPlan } from './capture-plan.ts';
 import { bindingsOf, withCgroups } from './cgroups.ts';
 import { DestinationSets } from './destination-sets.ts';
-import type { Family, SetRole } from './names.ts';
+import { type Family, families, type SetRole } from './names.ts';
 import type { Backend, Netfilter } from './netfilter.ts';
 import { rolesOf } from './rendered.ts';
 import { Routes } from './routes.ts';
 import { isCgroupRule } from './rules/exemption.ts';
-import type { PlannedState } from './rules/fragment.ts';
+import type { PlannedState, RouteEntry } from './rules/fragment.ts';
 import type { RuleInput } from './rules/input.ts';
 import { type FamilyPlan, planInert, planNothing, planRules } from './rules/plan.ts';
 import { renderRules } from './rules/render.ts';
@@ -78,7 +78,7 @@ export class Kernel {
     const plan = (family: Family): FamilyPlan =>
       this.backend.families.includes(family) ? planRules(there, family, state) : planNothing(family);
     this.#standing = { roles, plan, routes: true };
-    for (const family of this.backend.families) await this.#routes.set(family, plan(family).routes);
+    await this.#setRoutes((family) => plan(family).routes);
     const rebind = bindings !== this.#bindings;
     await this.#netfilter.change((live, family, last) => {
       // At the last attempt without any control group: nothing else may depend on one.
@@ -99,8 +99,16 @@ export class Kernel {
   /** Takes everything of ours out, of whatever version. */
   async remove(): Promise<void> {
     await this.#change({ roles: [], plan: planNothing, routes: true });
-    for (const family of this.backend.families) await this.#routes.set(family, []);
+    await this.#setRoutes(() => []);
     await this.#sets.keepOnly([]);
+  }
+
+  async #setRoutes(routes: (family: Family) => readonly RouteEntry[]): Promise<void> {
+    for (const family of families) {
+      const set = this.#routes.set(family, routes(family));
+      // A family that is not used may not even be there.
+      await (this.backend.families.includes(family) ? set : set.catch(() => undefined));
+    }
   }
 
   async #change(standing: Standing): Promise<void> {
@@ -116,11 +124,15 @@ export class Kernel {
   }
 
   /** How it differs from what another process is to have put in. */
-  compareWith(input: RuleInput, sets: SetPlan): Promise<Finding[]> {
-    const roles = rolesOf('applied', input.capture.mode);
+  compareWith(state: PlannedState, input: RuleInput, sets: SetPlan): Promise<Finding[]> {
+    const roles = rolesOf(state, input.capture.mode);
     const assumed = new DestinationSets(this.#netfilter);
-    assumed.assume(sets, roles);
-    const plan = (family: Family): FamilyPlan => planRules(input, family, 'applied');
+    // What is down by experience only the agent knows.
+    assumed.assume(
+      sets,
+      roles.filter((role) => role !== 'down'),
+    );
+    const plan = (family: Family): FamilyPlan => planRules(input, family, state);
     return this.#compare({ roles, plan, routes: true }, assumed, true);
   }
 

@@ -1,6 +1,8 @@
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { Interception } from '../capture/interception.ts';
 import { type RenderedFamily, renderAll } from '../capture/rendered.ts';
+import type { PlannedState } from '../capture/rules/fragment.ts';
 import { ruleBase } from '../capture/rules/input.ts';
 import type { Config } from '../config/schema.ts';
 import { type CliContext, CliError, configOf, exitCodes, print } from './context.ts';
@@ -44,7 +46,7 @@ Examples:
     'print what apply feeds to iptables-restore, ipset and ip, without root and without applying it',
   ).action(async (options: RulesOptions, command: Command) => {
     const [config, { uid, ports, wanted: said }] = await input(options, command);
-    const rendered = renderAll({ ...ruleBase(config, uid, ports), ...said }, said.sets);
+    const rendered = renderAll({ ...ruleBase(config, uid, ports), ...said }, said.sets, stateOf(config));
     const wanted = rendered.filter(({ family }) => family === 'ipv4' || config.capture.ipv6 !== 'off');
     print(command, context, wanted, () => wanted.map(renderedText).join(''));
   });
@@ -54,7 +56,7 @@ Examples:
       requireRoot();
       const [config, read] = await input(options, command);
       const applied = interception(config, read);
-      await applied.apply(read.wanted);
+      await (stateOf(config) === 'applied' ? applied.apply(read.wanted) : applied.withdraw(read.wanted));
       const status = applied.status();
       print(command, context, status, () => {
         const { destinations, strict } = status;
@@ -98,7 +100,12 @@ Examples:
 export function differences(config: Config, read: RulesInput): ReturnType<Interception['verify']> {
   const { uid, ports } = read;
   const expected = new Interception({ config, uid, ports, log: quietLog });
-  return expected.compare(read.wanted);
+  return expected.compare(read.wanted, stateOf(config));
+}
+
+/** What the daemon would do now: with `capture.disabledFile` there, nothing is intercepted. */
+function stateOf({ capture }: Config): PlannedState {
+  return existsSync(capture.disabledFile) ? 'withdrawn' : 'applied';
 }
 
 const quietLog = { info: () => undefined, warn: () => undefined };

@@ -127,7 +127,11 @@ describe('Interception', () => {
     expect(await interception.verify()).toMatchObject([{ kind: 'route-missing' }, { kind: 'leftover' }]);
     expect((await interception.reassert()).action).toBe('restored');
     expect(kernel.routes.get('-4 route')).toEqual(['240.0.0.0/4 dev lo']);
+    // Of another version, or of a time when IPv6 was used.
+    kernel.routes.set('-6 route', ['fd6d:6573:6800::/48 dev lo metric 1024 pref medium']);
+    kernel.sets.set('MESH_OLD4', { options: 'maxelem 7', members: new Set() });
     await interception.remove();
+    expect(kernel.routes.get('-6 route')).toEqual([]);
     expect(kernel.routes.get('-4 route')).toEqual([]);
     expect([...kernel.sets.keys()]).toEqual([]);
   });
