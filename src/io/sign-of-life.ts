@@ -10,7 +10,7 @@ export class LifeFile {
 
   /** Makes the file where it is missing. Throws what the file system says. */
   constructor(path: string) {
-    this.#fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o644);
+    this.#fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
     libc.flock(this.#fd, c.LOCK_SH | c.LOCK_NB);
   }
 

@@ -13,7 +13,7 @@ import { loadConfig } from '../../src/config/load.ts';
 import { type Ip, parseEndpoint } from '../../src/model/address.ts';
 import type { InstanceId, Service, ServiceName } from '../../src/model/service.ts';
 import { applyDelta, emptySnapshot } from '../../src/model/snapshot.ts';
-import type { Outcome } from '../support/process.ts';
+import { must, type Outcome } from '../support/process.ts';
 import { nginx } from '../support/servers.ts';
 import { at } from '../support/site.ts';
 import { type Host, REPOSITORY, Topology } from '../support/topology.ts';
@@ -27,7 +27,10 @@ const SCRIPT = join(REPOSITORY, 'systemd/withdraw-rules');
 const PORT = 8080;
 const STRICT_PORT = 8081;
 const AGENT_UID = 990;
+const LOCAL_PORT = 8082;
+const BRIDGE = 'br-test';
 const VIRTUAL = { ipv4: '240.1.2.3', ipv6: 'fd6d:6573:6800::7' } as const;
+const LOCAL_VIRTUAL = { ipv4: '240.5.5.5', ipv6: 'fd6d:6573:6800::5' } as const;
 const STRICT_VIRTUAL = { ipv4: '240.9.9.9', ipv6: 'fd6d:6573:6800::9' } as const;
 
 const backends = ['nft', 'legacy'] as const;
@@ -39,22 +42,56 @@ let b: Host;
 let state: string;
 let runtime: string;
 let hosts: string;
+let container: string;
 
 beforeAll(async () => {
   topology = await Topology.create('mnfs', {
-    networks: { lan: { ipv4: '10.91.1', ipv6: 'fd91:1', router: false } },
-    hosts: { a: { lan: 1 }, b: { lan: 2 } },
+    networks: {
+      other: { ipv4: '10.91.2', ipv6: 'fd91:2', router: false },
+      lan: { ipv4: '10.91.1', ipv6: 'fd91:1', router: false },
+    },
+    // From its first address nothing finds the way back.
+    hosts: { a: { other: 1, lan: 1 }, b: { lan: 2 } },
   });
   a = topology.host('a');
   b = topology.host('b');
-  await Promise.all([PORT, STRICT_PORT].map((port) => nginx(b, port, 'b')));
+  await Promise.all([...[PORT, STRICT_PORT].map((port) => nginx(b, port, 'b')), nginx(a, LOCAL_PORT, 'a')]);
   state = join(a.directory, 'state');
   runtime = join(a.directory, 'run');
   hosts = join(a.directory, 'hosts');
   await mkdir(join(state, 'fallback'), { recursive: true });
   await mkdir(runtime);
+  await makeContainer();
 });
 afterAll(() => topology.stop());
+
+/** A namespace behind a bridge of a, as container engines make them. */
+async function makeContainer(): Promise<void> {
+  container = `${a.namespace}c`;
+  await must(['ip', 'netns', 'add', container]);
+  const commands = [
+    `link add ${BRIDGE} type bridge`,
+    `addr add 172.30.91.1/24 dev ${BRIDGE}`,
+    `addr add fd91:9::1/64 dev ${BRIDGE} nodad`,
+    `link set ${BRIDGE} up`,
+    `link add inside type veth peer name eth0 netns ${container}`,
+    `link set inside master ${BRIDGE}`,
+    'link set inside up',
+  ];
+  await must(['ip', '-n', a.namespace, '-batch', '-'], { input: `${commands.join('\n')}\n` });
+  const own = [
+    'link set lo up',
+    'addr add 172.30.91.2/24 dev eth0',
+    'addr add fd91:9::2/64 dev eth0 nodad',
+    'link set eth0 up',
+    'route add default via 172.30.91.1',
+    '-6 route add default via fd91:9::1',
+  ];
+  for (const line of own) await must(['ip', '-n', container, ...line.split(' ')]);
+  await a.must(['sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
+}
+
+const onLan = (family: Family): string => a.address(family, 'lan');
 
 function run(...args: string[]): Promise<Outcome> {
   return a.exec([SCRIPT, ...args], {
@@ -77,11 +114,12 @@ const service = (
   name: string,
   port: number,
   virtual: Readonly<Record<Family, string>>,
-  more: Partial<Service>,
+  mode: Service['mode'] = 'permissive',
+  on: (family: Family) => string = (family) => b.address(family),
 ): Service => ({
   name: name as ServiceName,
   protocol: 'tcp',
-  mode: 'permissive',
+  mode,
   interchangeable: false,
   balance: 'round-robin',
   hosts: [],
@@ -89,23 +127,23 @@ const service = (
   virtual: families.map((family) => virtual[family] as Ip),
   instances: families.map((family) => ({
     id: family as string as InstanceId,
-    address: parseEndpoint(at(b.address(family), port))!,
+    address: parseEndpoint(at(on(family), port))!,
     zone: 'default',
     labels: {},
     weight: 100,
     draining: false,
   })),
-  ...more,
 });
 
 /** What the agent says, and the rules with which it redirects. */
 function said(backend: BackendName) {
-  const config = loadConfig({ text: '' });
+  const config = loadConfig({ text: `capture: {bridges: [${BRIDGE}]}` });
   const snapshot = applyDelta(emptySnapshot, {
     base: 0,
     services: [
-      service('orders', PORT, VIRTUAL, {}),
-      service('vault', STRICT_PORT, STRICT_VIRTUAL, { mode: 'strict' }),
+      service('orders', PORT, VIRTUAL),
+      service('here', LOCAL_PORT, LOCAL_VIRTUAL, 'permissive', onLan),
+      service('vault', STRICT_PORT, STRICT_VIRTUAL, 'strict'),
     ],
     removedServices: [],
     nodes: [],
@@ -144,9 +182,9 @@ async function intercept(backend: BackendName): Promise<void> {
   }
 }
 
-/** What the other host's server says there; else how curl failed: 7 is "refused". */
-async function call(ip: string, port = PORT): Promise<string> {
-  const outcome = await a.exec(['curl', '-gsS', '--max-time', '3', `http://${at(ip, port)}/`]);
+/** What the server says there; else how curl failed: 7 is "refused". */
+async function call(ip: string, port = PORT, from: readonly string[] = []): Promise<string> {
+  const outcome = await a.exec([...from, 'curl', '-gsS', '--max-time', '3', `http://${at(ip, port)}/`]);
   return outcome.code === 0 ? outcome.stdout.trim() : `curl ${outcome.code}`;
 }
 
@@ -226,7 +264,7 @@ COMMIT
     expect(await well()).toBe('mesh-node: new connections go direct (by hand)\n');
     console.log(`withdraw-rules (${backend}): ${Math.round(performance.now() - began)} ms`);
     for (const family of families) {
-      const direct = `b ${a.address(family)}`;
+      const direct = `b ${onLan(family)}`;
       expect(await call(b.address(family))).toBe(direct);
       expect(await call(VIRTUAL[family])).toBe(direct);
       for (const ip of [b.address(family), STRICT_VIRTUAL[family]])
@@ -234,6 +272,18 @@ COMMIT
       expect(await call(VIRTUAL[family], 9999), 'a port of no service').toBe('curl 7');
     }
     expect(await foreign(backend)).toBe(before);
+  });
+
+  test('an instance on this very host is reached as well', async () => {
+    for (const family of families) expect(await call(LOCAL_VIRTUAL[family], LOCAL_PORT)).toMatch(/^a /);
+  });
+
+  test('containers behind a bridge are led to the instances, too', async () => {
+    for (const family of families) {
+      const inside = ['ip', 'netns', 'exec', container];
+      expect(await call(VIRTUAL[family], PORT, inside)).toBe(`b ${onLan(family)}`);
+      expect(await call(STRICT_VIRTUAL[family], STRICT_PORT, inside)).toBe('curl 7');
+    }
   });
 
   test('again: nothing changes', async () => {
@@ -248,7 +298,7 @@ COMMIT
     await a.must([program, '-t', 'nat', '-F', 'MESH_VIRT']);
     expect(await call(VIRTUAL.ipv4)).toBe('curl 7');
     await well();
-    expect(await call(VIRTUAL.ipv4)).toBe(`b ${a.ipv4}`);
+    expect(await call(VIRTUAL.ipv4)).toBe(`b ${onLan('ipv4')}`);
   });
 
   test('a host that has just booted: the same from nothing', async () => {
@@ -256,7 +306,7 @@ COMMIT
     expect(await ours()).toBe('');
     await well('now');
     for (const family of families) {
-      expect(await call(VIRTUAL[family])).toBe(`b ${a.address(family)}`);
+      expect(await call(VIRTUAL[family])).toBe(`b ${onLan(family)}`);
       expect(await call(b.address(family), STRICT_PORT)).toBe('curl 7');
     }
     expect(await foreign(backend)).toBe(before);
@@ -267,7 +317,7 @@ COMMIT
     await well();
     expect(await call(b.ipv4)).toBe('curl 7');
     await a.must(['ipset', 'del', 'MESH_STRICT4', `${b.ipv4},tcp:${PORT}`]);
-    expect(await call(b.ipv4)).toBe(`b ${a.ipv4}`);
+    expect(await call(b.ipv4)).toBe(`b ${onLan('ipv4')}`);
   });
 
   test.each([
@@ -283,7 +333,7 @@ COMMIT
     const { code } = await run();
     expect(code).toBe(0);
     for (const family of families) {
-      expect(await call(b.address(family))).toBe(`b ${a.address(family)}`);
+      expect(await call(b.address(family))).toBe(`b ${onLan(family)}`);
       expect(await call(b.address(family), STRICT_PORT)).toBe('curl 7');
     }
     expect(await foreign(backend)).toBe(before);
@@ -341,6 +391,8 @@ describe('workers that outlived their supervisor', () => {
 describe('the hosts file', () => {
   const block = [
     '# mesh-node: begin (names without the agent)',
+    `${LOCAL_VIRTUAL.ipv4} here.mesh`,
+    `${LOCAL_VIRTUAL.ipv6} here.mesh`,
     `${VIRTUAL.ipv4} orders.mesh`,
     `${VIRTUAL.ipv6} orders.mesh`,
     `${STRICT_VIRTUAL.ipv4} vault.mesh`,
@@ -432,7 +484,7 @@ describe('the hosts file', () => {
       expect(code).toBe(0);
       expect(stderr).toContain('names are left as they are');
       expect(await text()).toBe('127.0.0.1 localhost\n');
-      expect(await call(VIRTUAL.ipv4)).toBe(`b ${a.ipv4}`);
+      expect(await call(VIRTUAL.ipv4)).toBe(`b ${onLan('ipv4')}`);
       expect((await a.must(['ls', '-A', directory])).split('\n')).toEqual(['filler', 'hosts', '']);
     } finally {
       hosts = outside;
