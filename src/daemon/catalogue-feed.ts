@@ -10,6 +10,8 @@ interface CatalogueFeedOptions {
   registryLost(source: string): void;
   /** Why what the registries say is not in force; undefined when it is. */
   onBlocked(reason: string | undefined): void;
+  /** For the first time there is something to know: a registry has answered, or the cache had it. */
+  onKnown(): void;
 }
 
 /** Hands the catalogue to the workers, and knows how much of it is in force. */
@@ -83,7 +85,10 @@ export class CatalogueFeed {
     let reason: string | undefined;
     if (!this.#knowledge.known) reason = 'no registry has answered and the cache is empty';
     else {
-      this.#knownSince ??= this.#knowledge.catalogue.snapshot.version;
+      if (this.#knownSince === undefined) {
+        this.#knownSince = this.#knowledge.catalogue.snapshot.version;
+        this.#options.onKnown();
+      }
       if (this.#applied < this.#knownSince) reason = 'what the registries say is not in force yet';
     }
     this.#options.onBlocked(reason);

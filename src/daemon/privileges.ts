@@ -1,5 +1,6 @@
 import { accessSync, constants } from 'node:fs';
 import { replaceImage } from '../io/exec.ts';
+import { listenDescriptors } from '../io/listen-fds.ts';
 import { findUser } from './user.ts';
 
 const SETPRIV = '/usr/bin/setpriv';
@@ -32,6 +33,6 @@ export function dropRoot(user: string, environment: NodeJS.ProcessEnv): void {
     SETPRIV,
     [...options, '--', program!, ...process.execArgv, ...rest],
     Object.fromEntries(defined),
-    [],
+    listenDescriptors(environment, process.pid),
   );
 }

@@ -29,6 +29,8 @@ interface SuccessionOptions {
   settings(): WorkerSettings;
   onMetrics(name: string, delta: unknown): void;
   onGone(name: string): void;
+  /** True once new workers can know what those of before do. */
+  known(): boolean;
 }
 
 /**
@@ -111,7 +113,7 @@ export class Succession {
 
   /** The workers have changed: those of before are relieved once all serve. */
   changed(workers: WorkerSet): void {
-    if (workers.serving === workers.size) this.#relieve();
+    if (workers.serving === workers.size && this.#options.known()) this.#relieve();
     if (this.#options.adoptable) this.#note(workers);
   }
 

@@ -299,6 +299,10 @@ class Supervisor implements AdminView {
       restart: () => this.workers.restart(),
       registryLost: (source) => this.#metrics.registryLost(source),
       onBlocked: (reason) => this.readiness.set('catalogue', reason),
+      onKnown: () => {
+        this.#workers?.catchUp();
+        this.#checkWorkers();
+      },
     });
   }
 
@@ -315,6 +319,7 @@ class Supervisor implements AdminView {
       settings: () => this.#workerSettings(),
       onMetrics: (name, delta) => this.#metrics.worker(name, delta as never),
       onGone: (name) => this.#metrics.leftoverGone(name),
+      known: () => this.knowledge.known,
     });
   }
 
@@ -325,6 +330,7 @@ class Supervisor implements AdminView {
       hangTimeoutMs: daemon.hangTimeout,
       heartbeatMs: daemon.heartbeatInterval,
       start: (index, events) => succession.start(index, events),
+      known: () => this.knowledge.known,
       full: () => this.#feed.full(),
       settings: () => this.#workerSettings(),
       onAcknowledged: (version) => {

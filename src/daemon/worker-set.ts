@@ -15,6 +15,8 @@ export interface WorkerSetOptions {
   readonly heartbeatMs: number;
   /** A worker that begins, or one that serves already. */
   start(index: number, events: ConstructorParameters<typeof WorkerProcess>[4]): WorkerProcess;
+  /** False while no registry has answered and the cache is empty. */
+  known(): boolean;
   /** The whole catalogue, for a worker that begins. */
   full(): readonly SnapshotDelta[];
   settings(): WorkerSettings;
@@ -33,6 +35,8 @@ export interface WorkerSetOptions {
 export class WorkerSet {
   readonly #options: WorkerSetOptions;
   readonly #workers = new Map<number, WorkerProcess>();
+  /** Adopted workers, which know more than this agent does as yet. */
+  readonly #ahead = new Set<WorkerProcess>();
   readonly #failures = new Map<number, number>();
   readonly #restarts = new Map<number, number>();
   readonly #pending = new Set<NodeJS.Timeout>();
@@ -83,13 +87,20 @@ export class WorkerSet {
   }
 
   publish(delta: SnapshotDelta): void {
-    for (const worker of this.#workers.values()) worker.publish(delta);
+    for (const worker of this.#workers.values()) if (!this.#ahead.has(worker)) worker.publish(delta);
   }
 
   /** There is another catalogue: every worker is given all of it. */
   restart(): void {
     this.#announced = -1;
+    this.#ahead.clear();
     for (const worker of this.#workers.values()) worker.restart(this.#options.full());
+  }
+
+  /** There is something to know: adopted workers are given it instead of what they knew. */
+  catchUp(): void {
+    for (const worker of this.#ahead) worker.restart(this.#options.full());
+    this.#ahead.clear();
   }
 
   configure(settings: WorkerSettings): void {
@@ -140,7 +151,8 @@ export class WorkerSet {
     this.#workers.set(index, worker);
     worker.configure(this.#options.settings());
     // An adopted one serves all the while, with what it knew.
-    if (worker.state === 'serving') worker.restart(this.#options.full());
+    if (worker.state === 'serving' && !this.#options.known()) this.#ahead.add(worker);
+    else if (worker.state === 'serving') worker.restart(this.#options.full());
     else worker.begin(this.#options.full());
   }
 
@@ -155,6 +167,7 @@ export class WorkerSet {
 
   #exited(worker: WorkerProcess, why: string): void {
     this.#workers.delete(worker.index);
+    this.#ahead.delete(worker);
     this.#options.onExit(worker.index, worker.pid, why);
     if (this.#draining) {
       if (this.#workers.size === 0) this.#onEmpty?.();

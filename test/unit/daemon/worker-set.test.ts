@@ -48,11 +48,12 @@ let directory: string;
 let server: Server;
 let workers: FakeWorker[];
 let log: string[];
+let known: boolean;
 let silence: number | undefined;
 let set: WorkerSet;
 
 /** A set whose workers are fakes; resolves when `size` of them were started. */
-async function start(size: number, hangTimeoutMs = 60_000): Promise<void> {
+async function start(size: number, hangTimeoutMs = 60_000, adopted = false): Promise<void> {
   const path = join(directory, 'control');
   server = createServer().listen(path);
   await once(server, 'listening');
@@ -72,8 +73,10 @@ async function start(size: number, hangTimeoutMs = 60_000): Promise<void> {
       const [near, far] = pairs.shift()!;
       const fake = new FakeWorker(1000 + workers.length, far);
       workers.push(fake);
-      return new WorkerProcess(index, new ChildLife(fake as never), near, hangTimeoutMs, events);
+      const state = adopted ? 'serving' : 'starting';
+      return new WorkerProcess(index, new ChildLife(fake as never), near, hangTimeoutMs, events, state);
     },
+    known: () => known,
     full: () => [delta],
     settings: () => ({ node: 'x' }) as never,
     onAcknowledged: (version) => log.push(`all have ${version}`),
@@ -96,6 +99,7 @@ beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'mesh-workers-'));
   workers = [];
   log = [];
+  known = true;
 });
 
 afterEach(async () => {
@@ -120,6 +124,34 @@ it('tells every worker everything, and an acknowledgement counts once all have g
   for (const worker of workers) worker.control.send({ t: 'ready' });
   await logged('1: syncing → serving');
   expect(set.serving).toBe(2);
+});
+
+it('leaves an adopted worker what it knows until there is something to know', async () => {
+  known = false;
+  await start(1, 60_000, true);
+  expect(set.serving).toBe(1);
+  set.publish({ ...delta, base: 1 });
+  await workers[0]!.until((told) => told.some(({ t }) => t === 'ping'));
+  known = true;
+  set.catchUp();
+  set.publish({ ...delta, base: 2 });
+  await workers[0]!.until((told) => told.filter(({ t }) => t === 'delta').length === 2);
+  const told = workers[0]!.told.filter(({ t }) => t !== 'ping');
+  expect(told).toMatchObject([
+    { t: 'settings' },
+    { t: 'delta', first: true, more: false, delta: { base: 0 } },
+    { t: 'delta', first: false, delta: { base: 2 } },
+  ]);
+});
+
+it('leaves its workers to themselves when the agent stops', async () => {
+  await start(2);
+  await set.leave(4000);
+  for (const worker of workers)
+    await worker.until((told) =>
+      told.some((one) => one.t === 'drain' && one.letGo && one.timeoutMs === 4000),
+    );
+  expect(log.filter((line) => line.includes('draining'))).toHaveLength(2);
 });
 
 it('replaces a worker that died, with the whole catalogue', async () => {
