@@ -32,7 +32,7 @@ export class ContainerCallers {
     if (known !== undefined && performance.now() - known.checkedAt < FRESH_MS) return known.identity;
     const sought = this.#namings.get(ip);
     if (sought !== undefined) return sought;
-    const naming = this.#namings.begin(ip, unknownIdentity);
+    const naming = this.#namings.begin(ip, unknownIdentity, ip);
     if (naming === undefined) return unknownIdentity;
     void this.#confirm(ip);
     return naming;

@@ -13,8 +13,8 @@ export function identityOf(caller: Caller): Identity {
 
 export const unknownIdentity: Identity = identityOf({});
 
-/** Most connections that wait for one name; those after them are written down without it. */
-const MOST_WAITING = 512;
+/** Most connections, live or over, that wait for one name. */
+const MOST_WAITING = 8_192;
 
 /** A name that is being looked for. It is settled exactly once, after a bounded time. */
 export class Naming {
@@ -22,16 +22,20 @@ export class Naming {
   #settled: Identity | undefined;
   /** What is said of the caller until then, and in the end if no name is found. */
   readonly meanwhile: Identity;
+  /** What its connections are counted as until then: nobody else's are. */
+  readonly countedAs: string;
 
-  constructor(meanwhile: Identity) {
+  constructor(meanwhile: Identity, countedAs: string) {
     this.meanwhile = meanwhile;
+    this.countedAs = countedAs;
   }
 
-  /** Calls `listener` once: when the name is there, or at once when it is, or when too many wait already. */
-  wait(listener: (identity: Identity) => void): void {
+  /** Calls `listener` once: when the name is there, or at once when it is. False, and never, when too many wait already. */
+  wait(listener: (identity: Identity) => void): boolean {
     if (this.#settled !== undefined) listener(this.#settled);
-    else if (this.#waiting.length >= MOST_WAITING) listener(this.meanwhile);
+    else if (this.#waiting.length >= MOST_WAITING) return false;
     else this.#waiting.push(listener);
+    return true;
   }
 
   settle(identity: Identity): void {
@@ -69,9 +73,9 @@ export class Namings<K> {
   }
 
   /** Begins to look for a name; undefined when too many are looked for already. */
-  begin(key: K, meanwhile: Identity): Naming | undefined {
+  begin(key: K, meanwhile: Identity, countedAs: string): Naming | undefined {
     if (this.#sought.size >= this.#most) return undefined;
-    const naming = new Naming(meanwhile);
+    const naming = new Naming(meanwhile, countedAs);
     const timer = setTimeout(() => this.settle(key, meanwhile), this.#timeoutMs());
     this.#sought.set(key, { naming, since: performance.now(), timer });
     return naming;

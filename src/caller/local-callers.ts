@@ -98,7 +98,7 @@ export class LocalCallers {
       if (found instanceof Naming) found.wait((identity) => this.#remapped.settle(key, identity));
       else this.#remapped.settle(key, found);
     });
-    return (asked ? this.#remapped.begin(key, unknownIdentity) : undefined) ?? unknownIdentity;
+    return (asked ? this.#remapped.begin(key, unknownIdentity, client.ip) : undefined) ?? unknownIdentity;
   }
 
   #learn(cgroup: number, uid: number): Identity | Naming {
@@ -108,7 +108,7 @@ export class LocalCallers {
     if (sought !== undefined) return sought;
     const meanwhile = this.#byUser(uid);
     if ((this.#absent.get(cgroup) ?? 0) > performance.now()) return meanwhile;
-    const naming = this.#namings.begin(key, meanwhile);
+    const naming = this.#namings.begin(key, meanwhile, `cgroup:${cgroup}`);
     if (naming === undefined) return meanwhile;
     this.#walks.want();
     return naming;

@@ -42,33 +42,43 @@ export class CallerDesk {
     const found = isLoopback(listener)
       ? identifier.local(client, destination, listener)
       : identifier.bridged(client);
-    const identity = found instanceof Naming ? found.meanwhile : found;
+    return found instanceof Naming ? this.#later(entry, found, client) : this.#now(entry, found, client);
+  }
+
+  #now(entry: ConnectionEntry, identity: Identity, client: ClientAddress): string | undefined {
     write(entry, identity);
-    const refusal = this.#count(entry, identity, client);
-    if (refusal === undefined && found instanceof Naming) this.#await(entry, found, client);
+    const refusal = this.#count(entry, keyOf(identity, client));
+    if (refusal !== undefined) this.#options.onRefused(identity.text);
     return refusal;
   }
 
-  /** Counts a connection as its caller's; or says why it is one too many. */
-  #count(entry: ConnectionEntry, identity: Identity, client: ClientAddress): string | undefined {
-    const most = this.#options.most();
-    const key = keyOf(identity, client);
-    entry.share = this.#shares.take(key, most);
-    if (entry.share !== undefined) return undefined;
-    this.#options.onRefused(identity.text);
-    return `limits.callerPercent: ${key} has ${most} connections already`;
+  /** Counted by itself until its caller has a name, and then as that caller's: that may still be one too many. */
+  #later(entry: ConnectionEntry, naming: Naming, client: ClientAddress): string | undefined {
+    write(entry, naming.meanwhile);
+    const refusal = this.#count(entry, naming.countedAs);
+    const waits = naming.wait((identity) => {
+      entry.naming = undefined;
+      const { share } = entry;
+      if (share === undefined) {
+        write(entry, identity);
+        if (refusal !== undefined) this.#options.onRefused(identity.text);
+        return;
+      }
+      share.leave();
+      const late = this.#now(entry, identity, client);
+      if (late !== undefined) entry.abort({ reason: 'overload', detail: late });
+    });
+    if (waits) entry.naming = naming;
+    return refusal ?? (waits ? undefined : 'too many connections before the name of their caller was known');
   }
 
-  #await(entry: ConnectionEntry, naming: Naming, client: ClientAddress): void {
-    entry.naming = naming;
-    naming.wait((identity) => {
-      entry.naming = undefined;
-      write(entry, identity);
-      if (entry.share === undefined) return;
-      entry.share.leave();
-      const refusal = this.#count(entry, identity, client);
-      if (refusal !== undefined) entry.abort({ reason: 'overload', detail: refusal });
-    });
+  /** Counts a connection as its caller's; or says why it is one too many. */
+  #count(entry: ConnectionEntry, key: string): string | undefined {
+    const most = this.#options.most();
+    entry.share = this.#shares.take(key, most);
+    return entry.share === undefined
+      ? `limits.callerPercent: this caller has ${most} connections already`
+      : undefined;
   }
 }
 

@@ -194,7 +194,10 @@ export class Connections implements ConnectionBook {
   /** @internal for the entries: over before its caller had a name. The connection is gone, its record follows. */
   finishedUnnamed(entry: ConnectionEntry, record: ConnectionRecord, naming: Naming): void {
     this.#live.delete(entry);
-    naming.wait(({ caller, text }) => this.#observer.ended({ ...record, caller, callerProgram: text }));
+    const waits = naming.wait(({ caller, text }) =>
+      this.#observer.ended({ ...record, caller, callerProgram: text }),
+    );
+    if (!waits) this.#observer.ended(record);
     if (this.#live.size === 0) this.#onIdle?.();
   }
 

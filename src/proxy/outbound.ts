@@ -113,7 +113,8 @@ export class Outbound {
     const { dependencies } = this;
     const exempt = dependencies.exempt(entry);
     if (exempt !== undefined) opening.start(destination, exempt);
-    else entry.naming!.wait(() => opening.start(destination, dependencies.exempt(entry) === true));
+    else if (!entry.naming!.wait(() => opening.start(destination, dependencies.exempt(entry) === true)))
+      opening.start(destination, false);
   }
 
   /** Resets a connection that is one too many, and writes it down. */

@@ -13,6 +13,7 @@ import { NOBODY, Topology } from '../support/topology.ts';
 
 const FAMILIES = ['ipv4', 'ipv6'] as const;
 const PORT = 7000;
+const OTHER_PORT = 7001;
 const CONNECTIONS = 1_200;
 const PERCENT = 50;
 const SHARE = (CONNECTIONS * PERCENT) / 100;
@@ -28,8 +29,9 @@ async def greet(reader, writer):
         pass
     writer.close()
 async def main():
-    server = await asyncio.start_server(greet, ['0.0.0.0', '::'], ${PORT}, backlog=4096)
-    await server.serve_forever()
+    for port in (${PORT}, ${OTHER_PORT}):
+        await asyncio.start_server(greet, ['0.0.0.0', '::'], port, backlog=4096)
+    await asyncio.Event().wait()
 asyncio.run(main())
 `;
 /** Calls each address, waits for the greeting, and says from where it called. */
@@ -49,6 +51,18 @@ s = socket.create_connection((sys.argv[1], ${PORT}), 10)
 ip, port = s.getsockname()[:2]
 s.send(b'bye'); s.close()
 print(f'[{ip}]:{port}' if ':' in ip else f'{ip}:{port}', flush=True)
+`;
+/** Two connections from one port to different destinations: redirected, the second one has another port. */
+const TWICE = `
+import socket, sys
+held = []
+for port in (${PORT}, ${OTHER_PORT}):
+    s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(('', 45000))
+    s.connect((sys.argv[1], port))
+    if s.recv(3) != b'hi\\n': sys.exit(1)
+    held.append(s)
 `;
 /** Opens many and holds those that are greeted. */
 const GREEDY = `
@@ -83,7 +97,9 @@ beforeAll(async () => {
       {
         name: 'greeter',
         protocol: 'tcp',
-        instances: FAMILIES.map((family) => ({ address: at(onB.address(family), PORT), node: 'b' })),
+        instances: [PORT, OTHER_PORT].flatMap((port) =>
+          FAMILIES.map((family) => ({ address: at(onB.address(family), port), node: 'b' })),
+        ),
       },
     ],
     nodes: [onA, onB].map(({ name, ipv4 }) => ({ name, zone: 'default', tunnel: at(ipv4, TUNNEL_PORT) })),
@@ -97,7 +113,7 @@ beforeAll(async () => {
   });
   await onB.listening(PORT, server);
   a = await booted;
-  for (const [name, text] of Object.entries({ call: CALL, leave: LEAVE, greedy: GREEDY }))
+  for (const [name, text] of Object.entries({ call: CALL, leave: LEAVE, twice: TWICE, greedy: GREEDY }))
     await a.write(`/srv/${name}.py`, text);
   agent = await SystemdAgent.start(a, authority, {
     grants: { callAs: ['shop'] },
@@ -180,6 +196,24 @@ describe('a unit of the system', () => {
     ]);
   });
 
+  test.each(FAMILIES)('is named where the kernel gave its connection another port (%s)', async (family) => {
+    const address = b.host.address(family);
+    await unit('twice.service', `Type=oneshot\nExecStart=/usr/bin/python3 /srv/twice.py ${address}\n`);
+    await a.must(['systemctl', 'start', 'twice.service']);
+    const [first, second] = await Promise.all(
+      [PORT, OTHER_PORT].map((port) =>
+        waitFor(`the connection to ${port} is logged`, async () =>
+          (await agent.accessLog()).findLast(
+            (one) => one.destination === at(address, port) && one.caller === 'unit:twice.service',
+          ),
+        ),
+      ),
+    );
+    expect([first?.caller, second?.caller]).toEqual(['unit:twice.service', 'unit:twice.service']);
+    expect(first?.callerAddress).toBe(at(a.host.address(family), 45_000));
+    expect(second?.callerAddress).not.toBe(first?.callerAddress);
+  });
+
   test('is counted', async () => {
     await waitFor('the metrics page counts it', async () =>
       /^mesh_node_caller_connections_total\{caller="unit:orders.service"\} 6$/m.test(await agent.metrics()),
@@ -252,7 +286,7 @@ describe('one caller', () => {
     expect(over[0]).toMatchObject({
       caller: 'unit:greedy.service',
       path: 'none',
-      detail: `limits.callerPercent: unit:greedy.service has ${SHARE} connections already`,
+      detail: `limits.callerPercent: this caller has ${SHARE} connections already`,
     });
     await waitFor('the metrics page counts them', async () =>
       /^mesh_node_caller_over_limit_total\{caller="unit:greedy.service"\} 300$/m.test(await agent.metrics()),

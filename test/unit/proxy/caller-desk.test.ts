@@ -71,7 +71,7 @@ describe('a share', () => {
     const held = Array.from({ length: MOST }, () => admit());
     expect(held.map(({ refusal }) => refusal)).toEqual([undefined, undefined, undefined]);
     const over = admit();
-    expect(over.refusal).toBe('limits.callerPercent: unit:orders.service has 3 connections already');
+    expect(over.refusal).toBe('limits.callerPercent: this caller has 3 connections already');
     expect(refused).toEqual(['unit:orders.service']);
     over.entry.finish('overload');
     local = shop;
@@ -87,27 +87,27 @@ describe('a share', () => {
   test('of those whom nobody knows goes by address', () => {
     local = unknownIdentity;
     for (let i = 0; i < MOST; i++) expect(admit(client('10.0.0.1')).refusal).toBeUndefined();
-    expect(admit(client('10.0.0.1')).refusal).toMatch(/10\.0\.0\.1 has 3/);
+    expect(admit(client('10.0.0.1')).refusal).toMatch(/this caller has 3/);
     expect(admit(client('10.0.0.9')).refusal).toBeUndefined();
   });
 
   test('moves to the name when that is known', () => {
-    const naming = new Naming(shop);
+    const naming = new Naming(shop, 'cgroup:7');
     local = naming;
     const held = Array.from({ length: MOST }, () => admit());
-    expect(admit().refusal).toMatch(/^limits.callerPercent: user:shop/);
+    expect(admit().refusal).toMatch(/this caller has 3/);
     naming.settle(orders);
     local = shop;
     expect(admit().refusal).toBeUndefined();
     local = orders;
-    expect(admit().refusal).toMatch(/unit:orders.service has 3/);
+    expect(admit().refusal).toMatch(/this caller has 3/);
     held.pop()!.entry.finish('done');
     expect(admit().refusal).toBeUndefined();
   });
 
   test('that turns out to be full with the name ends the connection', () => {
     for (let i = 0; i < MOST; i++) admit();
-    const naming = new Naming(shop);
+    const naming = new Naming(shop, 'cgroup:7');
     local = naming;
     const { entry, refusal } = admit();
     expect(refusal).toBeUndefined();
@@ -116,7 +116,7 @@ describe('a share', () => {
     expect(records).toHaveLength(1);
     expect(records[0]).toMatchObject({
       reason: 'overload',
-      detail: 'limits.callerPercent: unit:orders.service has 3 connections already',
+      detail: 'limits.callerPercent: this caller has 3 connections already',
       callerProgram: 'unit:orders.service',
     });
     local = shop;
@@ -127,7 +127,7 @@ describe('a share', () => {
 describe('a name that is being looked for', () => {
   let naming: Naming;
   beforeEach(() => {
-    naming = new Naming(shop);
+    naming = new Naming(shop, 'cgroup:7');
     local = naming;
   });
 
@@ -153,12 +153,26 @@ describe('a name that is being looked for', () => {
   });
 
   test('leaves no more waiting than a bound', () => {
-    const told: string[] = [];
-    for (let i = 0; i < 5_000; i++) naming.wait(({ text }) => told.push(text));
-    expect(told).toEqual(Array(5_000 - 512).fill('user:shop'));
+    let told = 0;
+    for (let i = 0; i < 10_000; i++) expect(naming.wait(() => told++)).toBe(i < 8_192);
+    expect(admit().refusal).toMatch(/before the name of their caller was known/);
     naming.settle(orders);
     naming.settle(shop);
-    expect(told.length).toBe(5_000);
-    expect(told.at(-1)).toBe('unit:orders.service');
+    expect(told).toBe(8_192);
+  });
+
+  test('counts for nobody else meanwhile; who is refused meanwhile is named in the end', () => {
+    for (let i = 0; i < MOST; i++) expect(admit().refusal).toBeUndefined();
+    const over = admit();
+    expect(over.refusal).toMatch(/this caller has 3/);
+    over.entry.finish('overload', over.refusal);
+    local = shop;
+    expect(admit().refusal).toBeUndefined();
+    expect([records, refused]).toEqual([[], []]);
+    naming.settle(orders);
+    expect(refused).toEqual(['unit:orders.service']);
+    expect(records.map(({ callerProgram }) => callerProgram)).toEqual(['unit:orders.service']);
+    local = orders;
+    expect(admit().refusal).toMatch(/this caller has 3/);
   });
 });

@@ -4,7 +4,7 @@ import { ExemptCallers } from '../../../src/proxy/exempt-callers.ts';
 
 it('knows users and units by name, and waits for a name only where it decides', () => {
   const exempt = new ExemptCallers();
-  const naming = new Naming(unknownIdentity);
+  const naming = new Naming(unknownIdentity, 'cgroup:7');
   const backup = identityOf({ unit: 'backup.service', user: 'root' }).caller;
   expect(exempt.includes({ caller: backup, naming })).toBe(false);
   exempt.configure({ users: ['late'], units: ['backup.service'] });

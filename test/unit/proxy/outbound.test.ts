@@ -134,7 +134,7 @@ describe('Outbound', () => {
   it('waits for the name of a caller whom the allow-list may name, and not for one who has gone', () => {
     const web = service('permissive', [instance('1')]);
     for (const gone of [false, true]) {
-      const naming = new Naming(unknownIdentity);
+      const naming = new Naming(unknownIdentity, 'cgroup:7');
       let known: boolean | undefined;
       const { outbound, client, direct, opened, records } = setup(
         { kind: 'service', service: web },
