@@ -200,7 +200,8 @@ describe('dig', () => {
     expect(stdout + stderr).toContain(ORDERS4);
     expect((await mesh.cli(['resolve', `${ORDERS4}:80`])).stdout).toContain('the address means the service');
     const rules = (await mesh.cli(['rules', 'print'])).stdout;
-    for (const ip of [ORDERS4, ORDERS6, DOMAINS['old.example.test']]) expect(rules).toContain(` ${ip},tcp:80`);
+    for (const ip of [ORDERS4, ORDERS6, DOMAINS['old.example.test']])
+      expect(rules).toContain(` ${ip},tcp:80`);
   });
 });
 
