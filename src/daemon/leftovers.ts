@@ -84,12 +84,12 @@ export class Leftovers {
     this.#serving.clear();
   }
 
-  /** The agent stops: all of them have only so much time left, and are on their own. */
-  async leave(timeoutMs: number): Promise<void> {
+  /** The agent stops: all of them have only so much time left, or go on as they are, and are on their own. */
+  async leave(timeoutMs: number | undefined): Promise<void> {
     clearInterval(this.#heartbeat);
     await Promise.all(
       Array.from(this.#all.values(), ({ worker }) => {
-        worker.drain(timeoutMs, true);
+        if (timeoutMs !== undefined) worker.drain(timeoutMs, true);
         return worker.leave();
       }),
     );

@@ -95,6 +95,8 @@ class Supervisor implements AdminView {
   #servers: AdminServer[] = [];
   #config: Config;
   #stopping: Promise<void> | undefined;
+  /** The start did not succeed. */
+  #failed = false;
 
   constructor(config: Config, options: SupervisorOptions) {
     clearAmbientCapabilities();
@@ -213,6 +215,7 @@ class Supervisor implements AdminView {
       }
     } catch (error) {
       await this.#upgrader.fallBack(error);
+      this.#failed = true;
       await this.#stop();
       throw error;
     }
@@ -453,13 +456,17 @@ class Supervisor implements AdminView {
     this.#disabled.stop();
     this.readiness.set('draining', 'the agent stops');
     this.#notifier.tell('stopping', 'draining');
-    await this.interception.withdraw();
+    const { managed } = this.#notifier;
+    // After a start that failed adopted workers go on as they did, and wait for the next attempt.
+    const alone = managed && this.#failed;
+    if (!alone) await this.interception.withdraw();
     await this.fallback.stop();
     this.naming.standIn(false, []);
     const { drainTimeout } = this.#config.daemon;
-    const leftovers = this.#succession?.leftovers.leave(drainTimeout);
+    const left = alone ? undefined : drainTimeout;
+    const leftovers = this.#succession?.leftovers.leave(left);
     // A service manager leaves the workers alone: they finish by themselves, and the next agent can start meanwhile.
-    if (this.#notifier.managed) await this.#workers?.leave(drainTimeout);
+    if (managed) await this.#workers?.leave(left);
     else {
       await this.#workers?.drain(drainTimeout, EXIT_GRACE_MS);
       await this.interception.remove();

@@ -121,12 +121,14 @@ export class WorkerSet {
     clearTimeout(killer);
   }
 
-  /** Leaves the workers to themselves, with this long for their connections; resolves once all were told. */
-  async leave(timeoutMs: number): Promise<void> {
+  /**
+   * Leaves the workers to themselves, with this long for their connections, or as they are; resolves once all were told.
+   */
+  async leave(timeoutMs: number | undefined): Promise<void> {
     this.#cease();
     await Promise.all(
       Array.from(this.#workers.values(), (worker) => {
-        worker.drain(timeoutMs, true);
+        if (timeoutMs !== undefined) worker.drain(timeoutMs, true);
         return worker.leave();
       }),
     );
