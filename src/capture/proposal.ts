@@ -65,6 +65,8 @@ export function proposeAllowList(
   const lines = proposed
     .slice(0, MAX_ALLOW_ENTRIES)
     .flatMap((line) => [`# ${commentOf(line.observations)}`, formatAllowEntry(line.entry)]);
+  const left = proposed.length - MAX_ALLOW_ENTRIES;
+  if (left > 0) lines.push(`# ${left} more are left out: a list has at most ${MAX_ALLOW_ENTRIES} entries`);
   return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
 }
 

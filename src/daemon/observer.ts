@@ -143,7 +143,7 @@ export class Observer {
       : identifier?.local(source, destination, destination);
     if (found === undefined) note('unknown');
     else if ('text' in found) note(found.text);
-    else found.wait((identity) => note(identity.text));
+    else if (!found.wait((identity) => note(identity.text))) note(found.meanwhile.text);
   }
 }
 

@@ -186,6 +186,28 @@ describe('the allow-list names what comes and goes', () => {
     expect(groups.size, 'the kernel had another control group each time').toBe(4);
     console.log(`restarted units: the last taken connection ${bounds.join(', ')} ms after the start`);
     expect(Math.max(...bounds)).toBeLessThan(2000);
+
+    // What is captured before there is a rule, as here without it, is known by its name and passed on as it was.
+    await a.must([
+      'iptables',
+      '-t',
+      'nat',
+      '-D',
+      'MESH_OUT',
+      '-m',
+      'cgroup',
+      '--path',
+      'system.slice/backup.service',
+      '-j',
+      'RETURN',
+    ]);
+    await waitFor('a connection of the unit passes through', async () =>
+      (await a.journal('mesh-node.service')).some((line) => {
+        if (!line.includes('"log":"access"')) return false;
+        const { caller, path } = JSON.parse(line) as Readonly<Record<string, unknown>>;
+        return caller === 'unit:backup.service' && path === 'passthrough';
+      }),
+    );
     await a.must(['systemctl', 'stop', 'backup']);
   });
 

@@ -43,6 +43,13 @@ describe('proposeAllowList', () => {
     expect(proposeAllowList(ports, keys('10.1.2.3:80')).match(/\n10\.1\.2\.3:70/g)).toHaveLength(8);
   });
 
+  it('is no longer than a list may be, and says so', () => {
+    const many = Array.from({ length: 8200 }, (_, i) => seen(`10.${i >> 8}.${i & 255}.1:80`));
+    const text = proposeAllowList(many, []);
+    expect(text.endsWith('\n# 8 more are left out: a list has at most 8192 entries\n')).toBe(true);
+    expect(parseAllowList(text)).toMatchObject({ problems: [] });
+  });
+
   it('names few callers of many', () => {
     const text = proposeAllowList(
       Array.from({ length: 6 }, (_, i) => seen('10.0.0.1:1', 6 - i, `user:u${i}`)),
