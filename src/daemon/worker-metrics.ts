@@ -4,7 +4,7 @@ import type { ErrorCode } from '../model/errors.ts';
 import type { ServiceName } from '../model/service.ts';
 import type { Transport } from '../naming/answer.ts';
 import { responseName } from '../naming/message.ts';
-import type { PickToken } from '../proxy/outbound.ts';
+import type { PickToken } from '../proxy/outbound-dependencies.ts';
 import { ConnectionMetrics } from '../telemetry/connection-metrics.ts';
 import {
   type CounterHandle,

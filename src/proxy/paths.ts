@@ -10,7 +10,7 @@ import type { Delivery } from './delivery.ts';
 import { FailedChannel } from './failed-channel.ts';
 import { FirstChannel } from './first-channel.ts';
 import type { Origin } from './origin.ts';
-import type { OpenedPath } from './outbound.ts';
+import type { OpenedPath } from './outbound-dependencies.ts';
 import type { KnownCaller } from './proxy-v2.ts';
 import type { RelayRequest } from './zone-relay.ts';
 

@@ -2,7 +2,7 @@ import { meansUnreached, type ProbeOutcome } from '../balance/outages.ts';
 import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
 import type { Instance, Service } from '../model/service.ts';
 import type { Origin } from './origin.ts';
-import { AGENT_CONNECTS, type OpenedPath, type PickToken } from './outbound.ts';
+import { AGENT_CONNECTS, type OpenedPath, type PickToken } from './outbound-dependencies.ts';
 
 /** How long a probed service may take to answer the end of the connection before it is reset. */
 const LINGER_MS = 1_000;

@@ -5,7 +5,8 @@ import { type ClientAddress, type OriginalDestination, parseEndpoint } from '../
 import type { ConnectionRecord } from '../../../src/model/connection.ts';
 import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
 import { Connections } from '../../../src/proxy/connections.ts';
-import { Outbound, type OutboundDependencies, type OutboundRoute } from '../../../src/proxy/outbound.ts';
+import { Outbound } from '../../../src/proxy/outbound.ts';
+import type { OutboundDependencies, OutboundRoute } from '../../../src/proxy/outbound-dependencies.ts';
 import { MemoryChannel, turn } from './memory-channel.ts';
 
 const endpoint = (text: string) => parseEndpoint(text)!;

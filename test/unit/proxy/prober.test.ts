@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { ChannelClose } from '../../../src/io/channel.ts';
 import { parseEndpoint } from '../../../src/model/address.ts';
 import type { Instance, InstanceId, Service, ServiceMode, ServiceName } from '../../../src/model/service.ts';
-import type { OpenedPath } from '../../../src/proxy/outbound.ts';
+import type { OpenedPath } from '../../../src/proxy/outbound-dependencies.ts';
 import { Prober } from '../../../src/proxy/prober.ts';
 import { MemoryChannel, turn } from './memory-channel.ts';
 

@@ -1,0 +1,76 @@
+import type { Channel } from '../io/channel.ts';
+import type { ClientAddress, Endpoint, OriginalDestination } from '../model/address.ts';
+import type { ConnectionPath, EndReason } from '../model/connection.ts';
+import type { Instance, NodeName, Service, ServiceName } from '../model/service.ts';
+import type { ConnectionEntry } from './connections.ts';
+import type { Origin } from './origin.ts';
+
+/** Where a captured connection goes; what route.lookup answers, seen from here. */
+export type OutboundRoute =
+  | { readonly kind: 'service'; readonly service: Service }
+  | { readonly kind: 'instance'; readonly service: Service; readonly instance: Instance }
+  | { readonly kind: 'passthrough' }
+  | { readonly kind: 'refuse'; readonly reason: EndReason };
+
+/** A way to an instance, opened. */
+export interface OpenedPath {
+  readonly channel: Channel;
+  readonly path: ConnectionPath;
+  /** True when another agent stands between, so that its failure is not the instance's. */
+  readonly viaAgent: boolean;
+  /** Resets the channel if no byte of the caller has left; false when some has, and it must be waited for. */
+  abandon?(): boolean;
+  /** No answer for too long: the tunnel has to prove that it lives, or it is lost with everything in it. */
+  doubt?(): void;
+}
+
+/** Told when a pick is over: how it went, for outlier ejection and least connections. */
+export interface PickToken {
+  /** The instance was reached. */
+  connected(): void;
+  /** It could not be reached, or did not answer as it should. */
+  failed(): void;
+  /** The connection is over. Exactly once, last. */
+  finished(): void;
+}
+
+/** What an outbound connection needs from the stages; composed in the worker. */
+export interface OutboundDependencies {
+  route(destination: OriginalDestination): OutboundRoute;
+  pick(service: Service, exclude: ReadonlySet<Instance>): Instance | undefined;
+  /** An attempt begins: the first one is 1. */
+  started(service: Service, instance: Instance, path: ConnectionPath, attempt: number): PickToken;
+  /** The way through the mesh; throws nothing, failures arrive as `close`. */
+  open(service: Service, instance: Instance, origin: Origin): OpenedPath;
+  /** A connection got through to this instance. */
+  reached(service: Service, instance: Instance): void;
+  /** It could not reach any of these, each for a reason that speaks of the instance. `only`: no other was meant. */
+  unreached(service: Service, tried: ReadonlySet<Instance>, only: Instance | undefined): void;
+  /** The way past an agent that cannot be reached. */
+  past(service: Service, instance: Instance, origin: Origin): Channel;
+  /** To where a connection was going. */
+  direct(endpoint: Endpoint): Channel;
+  /** Calls `expired` once, about then; the answer takes it back. Cheap: there is one for many connections. */
+  after(milliseconds: number, expired: () => void): () => void;
+  readonly callerNode: NodeName;
+  callerService(): ServiceName | undefined;
+  /** Finds out who calls, for the entry; answers why the connection must be refused, or undefined. */
+  admit(entry: ConnectionEntry, from: ClientAddress, to: Endpoint, listener: Endpoint): string | undefined;
+  /** Whether the allow-list names the caller; undefined until its name is known (`entry.naming`). */
+  exempt(entry: ConnectionEntry): boolean | undefined;
+  settings(): OutboundSettings;
+}
+
+export interface OutboundSettings {
+  /** Bound on reaching one instance. */
+  readonly connectTimeout: number;
+  /** Bound on the way through another agent, where going past it is allowed. */
+  readonly agentPatience: number;
+  /** Instances tried for one connection. */
+  readonly attempts: number;
+  /** Bytes of the caller that are kept for another attempt; may be passed by one read. */
+  readonly replayBuffer: number;
+}
+
+/** After `agentPatience`, another agent has this many times `connectTimeout`: for the way to it, and for its own dial. */
+export const AGENT_CONNECTS = 2;
