@@ -14,15 +14,32 @@ const ABREAST = 8;
 /** A container's processes are in one of its first directories. */
 const MOST_CONTAINER_DIRECTORIES = 8;
 const MOST_CONTAINERS = 1_000;
+const USERS = '/user.slice';
 /** Some engines' hosts have thousands of mounts. */
 const MOST_MOUNTINFO_BYTES = 4 << 20;
 
-/** The cgroups of this host as one walk saw them. */
-export interface CgroupTree {
+/** The cgroups of this host as one walk saw them, and what appeared since. */
+export class CgroupTree {
   /** By the id of the cgroup: the inode number of its directory. */
-  readonly names: ReadonlyMap<number, CgroupName>;
+  readonly names = new Map<number, CgroupName>();
   /** Directories of each container, the outermost first. */
-  readonly containers: ReadonlyMap<string, readonly string[]>;
+  readonly containers = new Map<string, string[]>();
+  /** Paths of the slices of the system, the root among them. */
+  readonly slices: string[] = [];
+
+  /** Notes a directory below the root of the hierarchy. */
+  note(root: string, path: string, inode: number): void {
+    if (this.names.size >= MOST_DIRECTORIES) return;
+    const name = cgroupName(path);
+    this.names.set(inode, name);
+    if (path === '' || (path.endsWith('.slice') && path !== USERS && !path.startsWith(`${USERS}/`)))
+      this.slices.push(path);
+    if (name.container === undefined) return;
+    const known = this.containers.get(name.container);
+    if (known === undefined) {
+      if (this.containers.size < MOST_CONTAINERS) this.containers.set(name.container, [join(root, path)]);
+    } else if (known.length < MOST_CONTAINER_DIRECTORIES) known.push(join(root, path));
+  }
 }
 
 /**
@@ -53,8 +70,7 @@ interface Visit {
  * makes thousands of them hides anybody else's. What vanishes meanwhile is left out.
  */
 export async function walkCgroups(root: string, most = MOST_DIRECTORIES): Promise<CgroupTree> {
-  const names = new Map<number, CgroupName>();
-  const containers = new Map<string, string[]>();
+  const tree = new CgroupTree();
   const deadline = performance.now() + WALK_MS;
   let level: Visit[] = [{ path: '', depth: 0 }];
   let users: Visit[] = [];
@@ -66,12 +82,10 @@ export async function walkCgroups(root: string, most = MOST_DIRECTORIES): Promis
       left -= some.length;
       for (const { visit, inode, children } of await Promise.all(some.map((visit) => look(root, visit)))) {
         if (inode === undefined) continue;
-        const name = cgroupName(visit.path);
-        names.set(inode, name);
-        if (name.container !== undefined) note(containers, name.container, join(root, visit.path));
+        tree.note(root, visit.path, inode);
         for (const child of children) {
           const below = { path: `${visit.path}/${child}`, depth: visit.depth + 1 };
-          if (below.path === '/user.slice') users.push(below);
+          if (below.path === USERS) users.push(below);
           else if (below.depth <= MOST_DEPTH && next.length < left) next.push(below);
         }
       }
@@ -83,14 +97,7 @@ export async function walkCgroups(root: string, most = MOST_DIRECTORIES): Promis
     }
     if (left <= 0 || performance.now() >= deadline) break;
   }
-  return { names, containers };
-}
-
-function note(containers: Map<string, string[]>, container: string, directory: string): void {
-  const known = containers.get(container);
-  if (known === undefined) {
-    if (containers.size < MOST_CONTAINERS) containers.set(container, [directory]);
-  } else if (known.length < MOST_CONTAINER_DIRECTORIES) known.push(directory);
+  return tree;
 }
 
 async function look(

@@ -180,7 +180,7 @@ const caller = z
       .default(true)
       .describe('Ask the kernel which unit, container or user is behind each intercepted connection.'),
     timeout: duration('1s').describe(
-      'Bound on finding the name of a control group or container seen for the first time; only what is written down waits for it.',
+      'Bound on finding the name of a control group or container seen for the first time. What is written down waits for it; a connection itself only where the allow-list names units.',
     ),
   })
   .prefault({})
