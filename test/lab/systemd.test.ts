@@ -25,6 +25,7 @@ let a: SystemdHost;
 let b: SystemdHost;
 /** Files that were there before anything was installed. */
 let before: string[];
+let hosts: string;
 
 beforeAll(async () => {
   topology = await Topology.create('mnsd', {
@@ -42,7 +43,7 @@ afterAll(async () => {
 /** Everything that was written on a host, but not what any boot, download or change of a user writes. */
 async function files(machine: SystemdHost): Promise<string[]> {
   const anyway =
-    /^\/(?:var\/(?:log\/journal|lib\/systemd|tmp|cache)|root|etc\/(?:passwd|group|shadow|gshadow|subuid|subgid)-?$|etc\/\.pwd\.lock)/;
+    /^\/(?:var\/(?:log\/journal|lib\/systemd|tmp|cache)|root|etc\/(?:passwd|group|shadow|gshadow|subuid|subgid)-?$|etc\/\.pwd\.lock|etc\/hosts$)/;
   const found = await must(['find', machine.written, '-not', '-type', 'd', '-printf', '/%P\n']);
   return found
     .split('\n')
@@ -105,7 +106,10 @@ async function removeOurs(machine: SystemdHost): Promise<void> {
 describe('scripts/install', () => {
   test('installs, and starts nothing', async () => {
     for (const machine of [a, b]) await machine.exec(['userdel', 'mesh-node']); // other tests may have made it here
+    // Queries are taken on their way to a nameserver; whether it answers does not matter.
+    await a.write('/etc/resolv.conf', `nameserver ${b.host.ipv4}\n`);
     before = await files(a);
+    hosts = await a.must(['cat', '/etc/hosts']);
     const said = await a.online([`${CLONE}/scripts/install`]);
     expect(said).toContain('mesh-node is installed');
     expect(await a.show(UNIT, 'ActiveState')).toBe('inactive');
@@ -199,6 +203,8 @@ describe('systemctl', () => {
     for (const machine of [a, b]) await machine.must(['systemctl', 'enable', '--now', UNIT]);
     expect(await a.show(UNIT, 'ActiveState')).toBe('active');
     expect(await a.show(UNIT, 'Type')).toBe('notify');
+    // For IPv4 and IPv6: the capture port, names over UDP and TCP; and the tunnel port.
+    expect(await a.show(UNIT, 'NFileDescriptorStore')).toBe('7');
     expect(await a.show(UNIT, 'StatusText')).toBe('host-a in default');
     expect(await a.host.must(['iptables-save', '-t', 'nat'])).toContain('-A OUTPUT -j MESH_OUT');
     await waitFor(
@@ -351,6 +357,7 @@ test('systemctl stop is quick and intercepts nothing any more; connections go di
   await a.must(['systemctl', 'stop', UNIT]);
   expect(performance.now() - began).toBeLessThan(5000);
   expect(await a.show(UNIT, 'Result')).toBe('success');
+  expect(await a.show(UNIT, 'NFileDescriptorStore')).toBe('0');
   expect(await ours(a)).not.toContain('REDIRECT');
   expect(await caller()).toBe('direct');
 });
@@ -362,6 +369,26 @@ test('mesh-node drain: the agent ends, and stays away until it is started', asyn
   expect(await a.show(UNIT, 'Result')).toBe('success');
   expect(await ours(a)).not.toContain('REDIRECT');
   expect(await caller()).toBe('direct');
+});
+
+test('a socket unit of the operator starts the agent, which listens there and nowhere else', async () => {
+  const socket = 'mesh-node-tunnel.socket';
+  const file = `/etc/systemd/system/${socket}`;
+  const where = at(a.host.ipv4, 15_008);
+  await a.write(file, `[Socket]\nListenStream=${where}\nFileDescriptorName=tunnel\nService=${UNIT}\n`);
+  await a.must(['systemctl', 'daemon-reload']);
+  await a.must(['systemctl', 'start', socket]);
+  expect(await a.show(UNIT, 'ActiveState')).toBe('inactive');
+  await b.host.must(['bash', '-c', `exec 3<>/dev/tcp/${a.host.ipv4}/15008`]);
+  await a.waitActive(UNIT);
+  await waitFor('it serves', async () => (await workers()).length > 0);
+  const listening = await a.host.must(['ss', '-Hltn', 'sport', '=', ':15008']);
+  expect(listening.trim().split('\n')).toHaveLength(1);
+  expect(listening).toContain(where);
+  await waitFor('it intercepts', async () => (await caller()) === 'mesh');
+  await a.must(['systemctl', 'stop', socket, UNIT]);
+  await a.must(['rm', file]);
+  await a.must(['systemctl', 'daemon-reload']);
 });
 
 test('a start with a wrong configuration fails once, with the reason', async () => {
@@ -399,6 +426,7 @@ describe('scripts/uninstall', () => {
     expect((await a.exec(['id', 'mesh-node'])).code).not.toBe(0);
     await a.must(['rm', '-r', '/root/ca', '/root/host-a', '/root/host-b']);
     expect(await files(a)).toEqual(before);
+    expect(await a.must(['cat', '/etc/hosts'])).toBe(hosts);
     for (const name of ['passwd', 'group']) {
       expect(await readFile(join(a.written, 'etc', name), 'utf8')).not.toContain('mesh');
     }
