@@ -5,6 +5,8 @@ import { join } from 'node:path';
 const POLL_INTERVAL_MS = 1000;
 /** A unit that is gone is told only after this: when it is restarted, its new group comes within this time as a rule. */
 const GONE_SETTLE_MS = 200;
+/** Changes are told at most this often: each is a restore of rules, and a unit may fail and start again without end. */
+const LEAST_INTERVAL_MS = 250;
 /** Slices that are searched; each user that is logged in has one. */
 const MAX_SLICES = 256;
 /** How deep slices lie in each other: systemd makes one level for each `-` of a name. */
@@ -58,7 +60,9 @@ export class UnitCgroups {
   #wanted: ReadonlySet<string> = new Set();
   #found: ReadonlyMap<string, UnitCgroup> = new Map();
   #poll: NodeJS.Timeout | undefined;
-  #gone: NodeJS.Timeout | undefined;
+  /** The change that is to be told next. */
+  #due: { readonly at: number; readonly timer: NodeJS.Timeout } | undefined;
+  #toldAt = Number.NEGATIVE_INFINITY;
 
   /** @param changed told when a group appeared, was replaced or went. */
   constructor(mount: CgroupMount | undefined, changed: () => void) {
@@ -75,7 +79,8 @@ export class UnitCgroups {
   set(units: ReadonlySet<string>): void {
     this.#wanted = units;
     clearInterval(this.#poll);
-    clearTimeout(this.#gone);
+    clearTimeout(this.#due?.timer);
+    this.#due = undefined;
     this.#found = this.#search();
     if (units.size === 0 || this.#mount === undefined) return;
     this.#poll = setInterval(() => this.#look(), POLL_INTERVAL_MS);
@@ -100,16 +105,20 @@ export class UnitCgroups {
       if (now === undefined) gone = true;
       else fresh = true;
     }
-    if (fresh) this.#take(next);
-    else if (gone && this.#gone === undefined) {
-      this.#gone = setTimeout(() => this.#take(this.#search()), GONE_SETTLE_MS);
-      this.#gone.unref();
+    const now = performance.now();
+    if (!fresh && !gone) return;
+    const at = Math.max(now + (fresh ? 0 : GONE_SETTLE_MS), this.#toldAt + LEAST_INTERVAL_MS);
+    if (at <= now) this.#tell(next);
+    else if (this.#due === undefined || at < this.#due.at) {
+      clearTimeout(this.#due?.timer);
+      this.#due = { at, timer: setTimeout(() => this.#tell(this.#search()), at - now).unref() };
     }
   }
 
-  #take(found: ReadonlyMap<string, UnitCgroup>): void {
-    clearTimeout(this.#gone);
-    this.#gone = undefined;
+  #tell(found: ReadonlyMap<string, UnitCgroup>): void {
+    clearTimeout(this.#due?.timer);
+    this.#due = undefined;
+    this.#toldAt = performance.now();
     this.#found = found;
     this.#changed();
   }

@@ -82,6 +82,34 @@ describe('UnitCgroups', () => {
     expect(changes).toBe(2);
   });
 
+  it('tells seldom of a unit that fails and starts again without end, and the last one in the end', async () => {
+    units.set(new Set(['a.service']));
+    const path = join(root, 'system.slice/a.service');
+    make('system.slice');
+    const end = performance.now() + 1000;
+    for (let i = 0; performance.now() < end; i++) {
+      // Old ones are kept aside, so that their numbers are not given again: the kernel gives those of groups once.
+      if (i > 0) renameSync(path, join(root, `old${i}`));
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      mkdirSync(path);
+    }
+    await vi.waitFor(() => expect(units.get('a.service')?.inode).toBe(inode('system.slice/a.service')), {
+      timeout: 5000,
+    });
+    expect(changes).toBeGreaterThan(1);
+    expect(changes).toBeLessThan(10);
+  });
+
+  it('is told of a unit that goes after others are followed', async () => {
+    make('system.slice/a.service');
+    units.set(new Set(['a.service']));
+    rmdirSync(join(root, 'system.slice/a.service'));
+    make('system.slice/b.service');
+    units.set(new Set(['a.service', 'b.service']));
+    rmdirSync(join(root, 'system.slice/b.service'));
+    await vi.waitFor(() => expect(units.get('b.service')).toBeUndefined(), { timeout: 5000 });
+  });
+
   it('finds nothing without a hierarchy', () => {
     const none = new UnitCgroups(undefined, () => undefined);
     none.set(new Set(['a.service']));
