@@ -4,10 +4,11 @@ import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type AllowList, isDestination, parseAllowList } from '../../../src/capture/allow-list.ts';
 import type { CommandRunner } from '../../../src/capture/command.ts';
-import { Interception } from '../../../src/capture/interception.ts';
+import { Interception, type Wanted } from '../../../src/capture/interception.ts';
 import { renderAll } from '../../../src/capture/rendered.ts';
 import { ruleBase } from '../../../src/capture/rules/input.ts';
-import { captureConfig as capture, wantedOf } from '../../support/wanted.ts';
+import type { Ip } from '../../../src/model/address.ts';
+import { captureConfig as capture, setsOf, wantedOf } from '../../support/wanted.ts';
 import { type Agent, BRIDGE, buildTopology, DAEMON_UID, type Topology } from './namespace.ts';
 
 const log = { info: () => undefined, warn: () => undefined };
@@ -40,6 +41,7 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
   let inside: Agent;
   let interception: Interception;
   let fed: { program: string; input: string }[] = [];
+  let routed: string[] = [];
   let clock = 0;
 
   const save = (family: '' | '6' = ''): string =>
@@ -71,9 +73,11 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
 
   const open = (over: object = {}, runner?: CommandRunner, lockFile?: string): Interception => {
     fed = [];
+    routed = [];
     const recording: CommandRunner = {
       run: (command) => {
         if (command.input !== undefined) fed.push({ program: command.program, input: command.input });
+        if (command.args[2] === 'add') routed.push(command.args.join(' '));
         return (runner ?? lab.host.runner).run(command);
       },
     };
@@ -192,16 +196,37 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
   });
 
   it('feeds byte for byte what rules print shows', async () => {
-    const config = capture({ backend, bridges: [BRIDGE] });
-    const allow = list('10.0.0.0/8\ntcp/9000');
-    const entries = keys('10.77.0.2:8080', '[fd77::2]:8080');
-    const wanted = want(allow, entries);
+    const config = capture(
+      { backend, bridges: [BRIDGE], deadAfter: '1s', percent: 33 },
+      { ipv4: '240.0.0.0/4', ipv6: 'fd6d:6573:6800::/48' },
+    );
+    const target = (ip: string, port: number) => ({ ip: ip as Ip, port });
+    const wanted: Wanted = {
+      ...wantedOf([], list('10.0.0.0/8\ntcp/9000')),
+      sets: setsOf({
+        redirect: ['10.77.0.2:8080', '[fd77::2]:8080'],
+        strict: ['10.77.0.3:1'],
+        hosted: ['[fd77::1]:1'],
+        down: ['10.77.0.4:1'],
+      }),
+      only: { uids: [7], cgroups: [] },
+      transparent: true,
+      fallback: [
+        { virtual: '240.0.0.7' as Ip, port: 80, targets: [target('10.77.0.2', 80), target('10.77.0.3', 80)] },
+        { virtual: 'fd6d:6573:6800::7' as Ip, port: 80, targets: [target('fd77::2', 80)] },
+      ],
+    };
     const printed = renderAll({ ...ruleBase(config, DAEMON_UID, [15008]), ...wanted }, wanted.sets);
-    await open({ bridges: [BRIDGE] }).apply(want(allow, entries));
+    open();
+    await interception.configure(config);
+    await interception.apply(wanted);
     expect(fed.map((run) => run.input)).toEqual([
       ...printed.map((p) => p.sets),
       ...printed.map((p) => p.rules),
     ]);
+    expect(routed).toEqual(printed.flatMap((p) => p.routes));
+    // Whatever order the kernel prints the options in, it is read back as what was meant.
+    expect(await interception.verify({ members: true })).toEqual([]);
   });
 
   it('keeps connections through apply, second apply, withdraw, and remove beside other NAT rules', async () => {
