@@ -34,9 +34,13 @@ export function parseTables(saved: string): LiveTables {
   return live;
 }
 
+/** A value in quotes, as iptables-save writes it. */
+const QUOTED = /"(?:[^"\\]|\\.)*"/g;
+
 /** The chain that a rule jumps or goes to, if it is one of ours. */
 function ownTarget(rule: string): string | undefined {
-  const target = /(?:^| )-[jg] (\S+)/.exec(rule)?.[1];
+  // A comment may say anything, also what looks like a jump.
+  const target = /(?:^| )-[jg] (\S+)/.exec(rule.replace(QUOTED, ''))?.[1];
   return target?.startsWith(OWN_PREFIX) ? target : undefined;
 }
 
