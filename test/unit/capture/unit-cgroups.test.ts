@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, renameSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { findCgroupMount, UnitCgroups } from '../../../src/capture/unit-cgroups.ts';
 
@@ -90,8 +91,9 @@ describe('UnitCgroups', () => {
     for (let i = 0; performance.now() < end; i++) {
       // Old ones are kept aside, so that their numbers are not given again: the kernel gives those of groups once.
       if (i > 0) renameSync(path, join(root, `old${i}`));
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await pause(2);
       mkdirSync(path);
+      await pause(10);
     }
     await vi.waitFor(() => expect(units.get('a.service')?.inode).toBe(inode('system.slice/a.service')), {
       timeout: 5000,
