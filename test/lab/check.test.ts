@@ -258,11 +258,22 @@ describe('while the daemon runs', () => {
     const { checks } = JSON.parse(outcome.stdout) as { readonly checks: readonly Found[] };
     const found = new Map(checks.map((one) => [one.name, one]));
     expect(those(found, 'fail')).toEqual(['names']);
-    expect(found.get('names')?.hint).toContain('/etc/nsswitch.conf');
+    expect(found.get('names')?.hint).toContain('Does /etc/nsswitch.conf say');
     expect(those(found, 'warn')).toEqual(['certificates']);
     expect(found.get('certificates')).toMatchObject({
       hint: expect.stringContaining('mesh-node ca issue a'),
     });
+  });
+
+  test('no way to the nameserver', async () => {
+    const routes = ['default', 'via', '10.94.1.254'];
+    await broken(['ip', 'route', 'del', ...routes], ['ip', 'route', 'add', ...routes]);
+    const way = ['10.94.1.0/24', 'dev', 'eth0'];
+    await broken(['ip', 'route', 'del', ...way], ['ip', 'route', 'add', ...way]);
+    const found = await check();
+    expect(those(found, 'fail')).toEqual(['names']);
+    expect(found.get('names')?.hint).toContain('has no route to 10.94.1.2');
+    expect(those(found, 'warn')).toEqual(['resolver']);
   });
 
   test('switched off by the operator', async () => {

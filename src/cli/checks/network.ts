@@ -1,8 +1,9 @@
-import { Resolver } from 'node:dns/promises';
+import { getServers, Resolver } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import type { ResolveAnswer, ServicesAnswer } from '../../admin/api.ts';
 import { ROUTE_PROTOCOL } from '../../capture/rules/fragment.ts';
+import { parseEndpoint } from '../../model/address.ts';
 import { type Check, type CheckResult, type CheckSubject, fail, ok, skip, warn, worst } from './check.ts';
 
 /** Bound on the answer of one nameserver. */
@@ -89,13 +90,24 @@ const names: Check = {
     const addresses = new Set(found.stdout.split('\n').flatMap((line) => line.split(/\s+/, 1)[0] || []));
     const wanted = known.addresses.find((ip) => addresses.has(ip));
     if (wanted !== undefined) return ok(`${name} is ${wanted}`);
-    const found2 = addresses.size === 0 ? 'does not resolve' : `is ${[...addresses].join(', ')}`;
+    const instead = addresses.size === 0 ? 'does not resolve' : `is ${[...addresses].join(', ')}`;
     return fail(
-      `${name} ${found2}, and should be ${known.addresses.join(' or ')}`,
-      'queries are taken on their way to a nameserver: is there one in /etc/resolv.conf, and hosts: … dns in /etc/nsswitch.conf? mesh-node rules verify',
+      `${name} ${instead}, and should be ${known.addresses.join(' or ')}`,
+      `queries are taken on their way to a nameserver. ${await wayToNameserver(subject)}`,
     );
   },
 };
+
+/** What may be wrong with that way. */
+async function wayToNameserver({ run }: CheckSubject): Promise<string> {
+  const [server] = getServers();
+  if (server === undefined) return 'There is none in /etc/resolv.conf: 127.0.0.1 will do';
+  // A port is named only where it is not the usual one.
+  const route = await run('ip', ['route', 'get', parseEndpoint(server)?.ip ?? server]);
+  if (route.code !== 0)
+    return `This host has no route to ${server}, the first in /etc/resolv.conf: 127.0.0.1 will do`;
+  return 'Does /etc/nsswitch.conf say "hosts: … dns"? mesh-node rules verify';
+}
 
 async function serviceWithAddress(
   subject: CheckSubject,
