@@ -1,8 +1,6 @@
-import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import type { RulesAnswer } from '../admin/api.ts';
 import { loadConfig } from '../config/load.ts';
@@ -12,12 +10,11 @@ import { type CliContext, CliError, configOf, exitCodes, print } from './context
 import { DaemonClient } from './daemon-client.ts';
 import { suspensionText } from './suspensions.ts';
 import { fields } from './table.ts';
+import { runWithdrawScript } from './withdraw-script.ts';
 
 /** How long the daemon may take: it looks for the file twice a second, and changing rules takes as long again. */
 const ANSWER_MS = 15_000;
 const ASK_AGAIN_MS = 100;
-/** Bound on the script that needs no daemon. */
-const SCRIPT_MS = 30_000;
 
 /** What `bypass` answers with `-o json`. */
 interface BypassAnswer {
@@ -87,7 +84,8 @@ async function turnOn(config: Config): Promise<BypassAnswer> {
     config,
     ({ suspensions, state }) => suspensions.includes('disabled') && state !== 'applied',
   );
-  if (rules === undefined) await withdrawWithoutDaemon(config);
+  // Nobody is there to withdraw the rules: the script does it that also does it when the daemon has died.
+  if (rules === undefined) await runWithdrawScript(config, 'now');
   return answerOf(file, rules);
 }
 
@@ -141,33 +139,6 @@ async function until(
     }
     await pause(ASK_AGAIN_MS);
   }
-}
-
-/** Nobody is there to withdraw the rules: the script does it that also does it when the daemon has died. */
-function withdrawWithoutDaemon({ daemon }: Config): Promise<void> {
-  // In an installed program beside dist/, in a clone below systemd/.
-  const places = ['../../withdraw-rules', '../../systemd/withdraw-rules'];
-  const script = places.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
-  if (script === undefined) throw new CliError(exitCodes.system, 'the script withdraw-rules is missing');
-  const env = {
-    PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
-    MESH_NODE_DAEMON_STATE_DIRECTORY: daemon.stateDirectory,
-    MESH_NODE_DAEMON_RUNTIME_DIRECTORY: daemon.runtimeDirectory,
-  };
-  return new Promise((resolve, reject) => {
-    execFile(
-      script,
-      ['now'],
-      { env, timeout: SCRIPT_MS, killSignal: 'SIGKILL' },
-      (error, _stdout, stderr) => {
-        if (error === null) resolve();
-        else
-          reject(
-            new CliError(exitCodes.system, `${script}: ${stderr.trim() || error.message}`, 'run it as root'),
-          );
-      },
-    );
-  });
 }
 
 function answerOf(file: string, rules: RulesAnswer | undefined): BypassAnswer {

@@ -8,6 +8,7 @@ import type { Config } from '../config/schema.ts';
 import { type CliContext, CliError, configOf, exitCodes, print } from './context.ts';
 import { type RulesInput, readRulesInput } from './rules-input.ts';
 import { table } from './table.ts';
+import { runWithdrawScript } from './withdraw-script.ts';
 
 interface RulesOptions {
   readonly uid?: number;
@@ -91,6 +92,8 @@ Examples:
       // No rule of removal names the user: it works after the user is gone, too.
       const removed = interception(config, { uid: 0, ports: [] });
       await removed.remove();
+      // Names in the hosts file would lead to virtual addresses that lead nowhere any more.
+      await runWithdrawScript(config, 'serving');
       print(command, context, removed.status(), () => 'removed');
     },
   );
