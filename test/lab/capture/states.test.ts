@@ -235,14 +235,14 @@ describe.each(['nft', 'legacy'] as const)('states with iptables-%s', (backend) =
         const answers = {
           declared: [v4, v6].flatMap((ip) => [app.probe(ip, 80), inside.probe(ip, 80)]),
           other: [v4, v6].flatMap((ip) => [app.probe(ip, 81), inside.probe(ip, 81)]),
-          udp: [app.udp(v4, 80), app.udp(v6, 80), inside.udp(v4, 80)],
+          udp: [app.udp(v4, 80), app.udp(v6, 80), inside.udp(v4, 80), inside.udp(v6, 80)],
         };
         expect(await Promise.all(answers.declared), `${state} ${routed}`).toEqual(Array(4).fill(answer));
         const [refused, unreachable] = ['ECONNREFUSED', 'ENETUNREACH'];
         // The kernel takes an IPv6 route to lo for a refusal of its own where packets are forwarded.
         expect(await Promise.all(answers.other)).toEqual([refused, refused, refused, unreachable]);
         // A program of this host is told by the call itself.
-        expect(await Promise.all(answers.udp)).toEqual(['EPERM', 'EPERM', refused]);
+        expect(await Promise.all(answers.udp)).toEqual(['EPERM', 'EPERM', refused, refused]);
         expect(await interception.verify({ members: true })).toEqual([]);
       }
     }

@@ -124,6 +124,8 @@ function outcome(tables: LiveTables, packet: Packet): 'redirected' | 'refused' |
     walk(tables.get(name) ?? new Map(), hook, p);
   through('mangle', packet.hook, walked);
   const redirected = through('nat', packet.hook, walked) === 'REDIRECT';
+  // Datagrams: nobody listens there.
+  if (redirected && packet.protocol === 'udp') return 'refused';
   const arrives: Walked = redirected
     ? {
         ...walked,
@@ -228,7 +230,8 @@ function isTaken(rules: RuleInput, state: PlannedState, p: Packet, allowed: bool
 function meant(rules: RuleInput, state: PlannedState, p: Packet): string {
   const stray = rules.names[p.family] !== 'off' && inNetwork(p.destination, VIRTUAL[p.family]);
   // Packets for this host are not forwarded, whatever their address.
-  const otherwise = stray && (p.hook === 'OUTPUT' || !p.local) ? 'refused' : 'direct';
+  const datagram = p.family === 'ipv6' && p.protocol === 'udp' && rules.capture.bridges.includes(p.bridge);
+  const otherwise = stray && (p.hook === 'OUTPUT' || !p.local || datagram) ? 'refused' : 'direct';
   if (p.protocol !== 'tcp' || !p.syn) return otherwise;
   const destinations = [...rules.protected, ...rules.exempt].filter((exemption) => !('uid' in exemption));
   const allowed = (destinations as AllowEntry[]).some(
