@@ -313,7 +313,8 @@ describe.each(['nft', 'legacy'] as const)('states with iptables-%s', (backend) =
     ];
     open();
     for (let round = 0; round < 2; round++) {
-      mkdirSync(directory);
+      // A run that was broken off may have left it.
+      mkdirSync(directory, { recursive: true });
       const member = lab.host.agent();
       writeFileSync(`${directory}/cgroup.procs`, `${member.pid}`);
       await interception.apply({ ...wanted, exempt: exempt() });
