@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { cgroupName } from '../../src/caller/cgroup-name.ts';
 import { localIpv4, localIpv6 } from '../../src/caller/local-addresses.ts';
+import { decodeSourcePort } from '../../src/io/netlink-conntrack.ts';
 import { decodeOwner } from '../../src/io/netlink-sock-diag.ts';
 import { parseIp } from '../../src/model/address.ts';
 import { callerText, parseCallerText } from '../../src/model/caller.ts';
@@ -79,5 +80,30 @@ test('whatever a file of /proc says, addresses are addresses, and few', () => {
         for (const ip of found) expect(parseIp(ip)).toBe(ip);
       }
     }),
+  );
+});
+
+test('whatever connection tracking answers, a port is a port', () => {
+  // Pieces of real answers, nested and cut anywhere.
+  const attribute = fc
+    .tuple(
+      fc.constantFrom(1, 2, 0x8001, 0x8002),
+      fc.integer({ min: 0, max: 40 }),
+      fc.uint8Array({ maxLength: 24 }),
+    )
+    .map(([type, length, payload]) => [length & 255, length >> 8, type & 255, type >> 8, ...payload]);
+  check(
+    fc.property(
+      fc.array(attribute, { maxLength: 8 }),
+      fc.integer({ min: -1, max: 400 }),
+      (attributes, length) => {
+        const header = [0, 0, 0, 0, 0, 1, 0, 0, SEQUENCE, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0];
+        const bytes = new Uint8Array([...header, ...attributes.flat()]);
+        const port = decodeSourcePort(new DataView(bytes.buffer), Math.min(length, bytes.length), SEQUENCE);
+        if (port === undefined) return;
+        expect(port).toBeGreaterThanOrEqual(0);
+        expect(port).toBeLessThan(65_536);
+      },
+    ),
   );
 });

@@ -44,12 +44,17 @@ for address in sys.argv[1:]:
     print(f'[{ip}]:{port}' if ':' in ip else f'{ip}:{port}', flush=True)
     s.close()
 `;
-/** Writes and closes at once; what has sent something is reset or not, but never waits. */
+/** Writes and closes while the workers stand still, so that nobody can look before it has closed. */
 const LEAVE = `
-import socket, sys
-s = socket.create_connection((sys.argv[1], ${PORT}), 10)
-ip, port = s.getsockname()[:2]
-s.send(b'bye'); s.close()
+import os, signal, socket, sys
+pids = [int(pid) for pid in sys.argv[2:]]
+for pid in pids: os.kill(pid, signal.SIGSTOP)
+try:
+    s = socket.create_connection((sys.argv[1], ${PORT}), 10)
+    ip, port = s.getsockname()[:2]
+    s.send(b'bye'); s.close()
+finally:
+    for pid in pids: os.kill(pid, signal.SIGCONT)
 print(f'[{ip}]:{port}' if ':' in ip else f'{ip}:{port}', flush=True)
 `;
 /** Two connections from one port to different destinations: redirected, the second one has another port. */
@@ -255,11 +260,8 @@ describe('somebody else', () => {
       const { workers } = JSON.parse(await a.must(['mesh-node', 'status', '-o', 'json'])) as {
         workers: { pid: number }[];
       };
-      const pids = workers.map(({ pid }) => pid).join(' ');
-      const called = await a.must([
-        ...['bash', '-c', 'kill -STOP $1; python3 /srv/leave.py "$2"; kill -CONT $1', 'leave'],
-        ...[pids, b.host.address(family)],
-      ]);
+      const pids = workers.map(({ pid }) => `${pid}`);
+      const called = await a.must(['/usr/bin/python3', '/srv/leave.py', b.host.address(family), ...pids]);
       expect(await agent.logged(called.trim())).toMatchObject({
         caller: 'unknown',
         user: null,
