@@ -4,8 +4,8 @@ import type { StatusAnswer, UpgradeAnswer } from '../admin/api.ts';
 import { type CliContext, CliError, configOf, exitCodes, print } from './context.ts';
 import { DaemonClient } from './daemon-client.ts';
 
-/** How long the new version may take until it serves, and how often it is asked. */
-const SERVES_MS = 30_000;
+/** How long the new version may take until it serves (a busy host takes ten seconds), and how often it is asked. */
+const SERVES_MS = 60_000;
 const ASK_MS = 100;
 
 /** What `upgrade -o json` says. */

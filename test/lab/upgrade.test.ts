@@ -266,7 +266,7 @@ describe('mesh-node upgrade', () => {
     const broken = `sed -i 's/static async hold(/static async hold() { throw new Error("cannot start"); } static async held(/'`;
     await install('9.1.0', `${broken} dist/daemon/held-listeners.js`);
     await undisturbed(async () => {
-      const { code, stderr } = await a.exec(['mesh-node', 'upgrade']);
+      const { code, stderr } = await a.exec(['mesh-node', 'upgrade'], { timeoutMs: 90_000 });
       expect(stderr).toContain('9.1.0 could not start');
       expect(code).toBe(1);
     });
@@ -281,6 +281,7 @@ describe('mesh-node upgrade', () => {
 
   test('another version, under load: same process, new workers, nothing noticed', async () => {
     const before = await ready();
+    const restarts = await a.show(UNIT, 'NRestarts');
     const held = await hold();
     const transfer = Trickle.start(b.host, a.host.ipv4, BILLING, LONG_BYTES, SLOW_RATE);
     await install('9.2.0');
@@ -297,7 +298,7 @@ describe('mesh-node upgrade', () => {
     })();
     await undisturbed(async () => {
       const began = performance.now();
-      const said = await a.must(['mesh-node', 'upgrade']);
+      const said = await a.must(['mesh-node', 'upgrade'], { timeoutMs: 90_000 });
       console.log(`upgrade: ${Math.round(performance.now() - began)} ms`);
       expect(said).toContain(`mesh-node ${before.version} → 9.2.0 (pid ${before.pid}, as before)`);
       expect(said).toContain('workers that serve: 2 of 2, as before: 0');
@@ -307,7 +308,7 @@ describe('mesh-node upgrade', () => {
     const after = await ready();
     expect(after).toMatchObject({ version: '9.2.0', pid: before.pid });
     expect(await supervisor()).toBe(`${before.pid}`);
-    expect(await a.show(UNIT, 'NRestarts')).toBe('0');
+    expect(await a.show(UNIT, 'NRestarts'), 'systemd has started nothing').toBe(restarts);
     expect(after.leftovers.map(({ build }) => build.replace(/\+.*/, ''))).toContain(before.version);
     const tables = await a.must(['mesh-node', 'status', 'connections', '-o', 'json']);
     expect(tables).toContain('leftover-');
@@ -321,7 +322,9 @@ describe('mesh-node upgrade', () => {
   test('the same version again: its workers stay', async () => {
     const known = await workers();
     await undisturbed(async () => {
-      expect(await a.must(['mesh-node', 'upgrade'])).toContain('workers that serve: 2 of 2, as before: 2');
+      expect(await a.must(['mesh-node', 'upgrade'], { timeoutMs: 90_000 })).toContain(
+        'workers that serve: 2 of 2, as before: 2',
+      );
     });
     expect(await workers()).toEqual(known);
   });
