@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { WorkerSettings } from './control.ts';
+import type { Config } from '../config/schema.ts';
+import type { NodeName } from '../model/service.ts';
 import { startOnly } from './reload-scope.ts';
 
 /**
@@ -22,12 +23,15 @@ export interface WorkerHello {
   readonly startedAt: number;
 }
 
+/** Of the settings of a worker: those that a start decides about. */
+interface StartSettings {
+  readonly config: Config;
+  readonly node: NodeName;
+  readonly relay: boolean;
+}
+
 /** Names the settings that a worker cannot change any more: equal ones have equal names. */
-export function startFingerprint({
-  config,
-  node,
-  relay,
-}: Pick<WorkerSettings, 'config' | 'node' | 'relay'>): string {
+export function startFingerprint({ config, node, relay }: StartSettings): string {
   const text = JSON.stringify([startOnly(config), node, relay]);
   return createHash('sha256').update(text).digest('base64url');
 }

@@ -15,7 +15,7 @@ const LOADED_FROM = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const PROCESSES = 'dist/daemon';
 
 /** Reads what lies in a directory; throws when it is no mesh-node. */
-export function programAt(directory: string): ProgramIdentity {
+function programAt(directory: string): ProgramIdentity {
   const text = readFileSync(join(directory, 'package.json'), 'utf8');
   const { version } = JSON.parse(text) as { readonly version: string };
   const files = join(directory, PROCESSES);
