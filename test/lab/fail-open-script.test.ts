@@ -291,7 +291,7 @@ COMMIT
     const stands = await ours();
     expect(await well()).toBe('');
     expect(await ours()).toBe(stands);
-    expect(stands).not.toMatch(/REDIRECT|MESH_OUT|MESH_DNS|MESH_ALIVE|MESH_DST/);
+    expect(stands).not.toMatch(/-p tcp -j REDIRECT|MESH_OUT|MESH_DNS|MESH_ALIVE|MESH_DST/);
   });
 
   test('again, after somebody took something away: it is put back', async () => {
@@ -354,7 +354,7 @@ COMMIT
 describe('workers that outlived their supervisor', () => {
   beforeAll(() => intercept('nft'));
   afterAll(() => well('--remove'));
-  const redirects = async (): Promise<boolean> => (await ours()).includes('REDIRECT');
+  const redirects = async (): Promise<boolean> => (await ours()).includes('-p tcp -j REDIRECT');
   /** Holds the file as a worker does. */
   const worker = async () => {
     await writeFile(join(runtime, 'alive'), '');

@@ -25,7 +25,7 @@ export const leftovers: Check = {
       for (const table of tables?.values() ?? []) {
         for (const chain of ownChains(table)) {
           chains.add(chain);
-          redirecting ||= table.get(chain)!.some((rule) => rule.includes('-j REDIRECT'));
+          redirecting ||= table.get(chain)!.some((rule) => rule.includes('-p tcp -j REDIRECT'));
         }
       }
     }
