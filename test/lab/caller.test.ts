@@ -85,6 +85,7 @@ while True: time.sleep(60)
 `;
 
 let topology: Topology;
+let booted: Promise<SystemdHost> | undefined;
 let a: SystemdHost;
 let agent: SystemdAgent;
 let b: MeshHost;
@@ -110,7 +111,7 @@ beforeAll(async () => {
     nodes: [onA, onB].map(({ name, ipv4 }) => ({ name, zone: 'default', tunnel: at(ipv4, TUNNEL_PORT) })),
   };
   const server = onB.spawn('greeter', ['/usr/bin/python3', '-c', SERVER], { user: NOBODY });
-  const booted = SystemdHost.boot(topology, 'a');
+  booted = SystemdHost.boot(topology, 'a');
   b = await MeshHost.start(onB, program, authority, {
     zone: 'default',
     grants: { host: ['greeter'] },
@@ -130,7 +131,8 @@ beforeAll(async () => {
   });
 });
 afterAll(async () => {
-  await a?.powerOff();
+  // Also when something else failed while it booted.
+  await (await booted?.catch(() => undefined))?.powerOff();
   await topology.stop();
 });
 

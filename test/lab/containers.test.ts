@@ -20,6 +20,7 @@ const PORT = 8080;
 const PUBLISHED = 8090;
 
 let topology: Topology;
+let booted: Promise<SystemdHost> | undefined;
 let a: SystemdHost;
 let docker: Docker;
 let web: Container;
@@ -49,7 +50,7 @@ beforeAll(async () => {
     ],
     nodes: [onA, onB].map(({ name, ipv4 }) => ({ name, zone: 'default', tunnel: at(ipv4, TUNNEL_PORT) })),
   };
-  const booted = SystemdHost.boot(topology, 'a');
+  booted = SystemdHost.boot(topology, 'a');
   await nginx(onB, PORT, 'b');
   b = await MeshHost.start(onB, program, authority, {
     zone: 'default',
@@ -63,7 +64,8 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await docker?.stop();
-  await a?.powerOff();
+  // Also when something else failed while it booted.
+  await (await booted?.catch(() => undefined))?.powerOff();
   await topology.stop();
 });
 
