@@ -116,6 +116,16 @@ describe('admin API', () => {
     expect(answer.body).toEqual({ error: { code, message: error.message } });
   });
 
+  it('goes on with an upgrade once it has answered, and not when it was refused', async () => {
+    const answer = await ask(path, 'POST', '/v1/upgrade');
+    expect(answer.body).toEqual({ from: '1.0.0', to: '1.1.0', pid: 7, startedAt: 1 });
+    while (!backend.asked.includes('proceed')) await new Promise(setImmediate);
+    backend.asked.length = 0;
+    backend.failure = new MeshError('configuration', 'operator', 'not this one');
+    expect((await ask(path, 'POST', '/v1/upgrade')).status).toBe(422);
+    expect(backend.asked).toEqual([]);
+  });
+
   it('answers HEAD without a body', async () => {
     const answer = await ask(path, 'HEAD', '/v1/status');
     expect([answer.status, answer.body]).toEqual([200, undefined]);
