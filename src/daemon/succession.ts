@@ -120,7 +120,8 @@ export class Succession {
   /** Tells everybody who serves that another supervisor comes, and that one who they are. */
   async handOver(workers: Iterable<WorkerProcess>): Promise<void> {
     const all = [...workers, ...Array.from(this.leftovers, ({ worker }) => worker)];
-    this.#note(all);
+    // A start that failed before anybody was taken over leaves them expected as they were.
+    if (all.length > 0) this.#note(all);
     await Promise.all(all.map((worker) => worker.awaitNext()));
   }
 
