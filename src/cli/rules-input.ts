@@ -29,7 +29,7 @@ export async function readRulesInput(
   uid: number | undefined,
 ): Promise<RulesInput> {
   // Not above: whoever asks for something else need not wait for the daemon's modules.
-  const { ownPorts } = await import('../daemon/listeners.ts');
+  const { ownPorts } = await import('../daemon/succession/listeners.ts');
   return {
     uid: uid ?? findUser(config.daemon.user).uid,
     ports: ownPorts(config),
@@ -62,8 +62,8 @@ async function readExemptions(
   context: CliContext,
 ): Promise<Exemptions> {
   const [{ exemptionsNow }, { Naming }] = await Promise.all([
-    import('../daemon/exemptions.ts'),
-    import('../daemon/naming.ts'),
+    import('../daemon/supervisor/exemptions.ts'),
+    import('../daemon/supervisor/naming.ts'),
   ]);
   const log = createLog({ level: 'error', process: 'cli', to: { write: (line) => context.stderr(line) } });
   const { hostNames } = new Naming(config, log);
@@ -86,8 +86,8 @@ function readAllowList(file: string): readonly AllowListEntry[] {
 /** Asks every registry once, with what the cache remembers for those that do not answer, as the daemon does. */
 async function readSnapshot(config: Config, context: CliContext): Promise<Snapshot> {
   const log = createLog({ level: 'error', process: 'cli', to: { write: (line) => context.stderr(line) } });
-  const { Knowledge } = await import('../daemon/knowledge.ts');
-  const { Naming } = await import('../daemon/naming.ts');
+  const { Knowledge } = await import('../daemon/supervisor/knowledge.ts');
+  const { Naming } = await import('../daemon/supervisor/naming.ts');
   const naming = new Naming(config, log);
   await naming.load();
   const knowledge = new Knowledge(config, log, {

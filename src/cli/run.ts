@@ -8,7 +8,7 @@ export function addRunCommands(program: Command, context: CliContext): void {
     const sources = sourcesOf(command, context);
     const config = loadConfig(sources);
     // Loaded here and not above: no other command has to wait for the daemon's modules.
-    const { runSupervisor } = await import('../daemon/supervisor.ts');
+    const { runSupervisor } = await import('../daemon/supervisor/supervisor.ts');
     const { file, flags = [] } = sources;
     const named = file === undefined ? [] : ['--config', file];
     const options = [...named, ...flags.flatMap((flag) => ['--set', flag])];

@@ -6,8 +6,8 @@ import { MeshError } from '../model/errors.ts';
 import type { NodeName } from '../model/service.ts';
 import type { Claim, SnapshotDelta } from '../model/snapshot.ts';
 import type { ExemptNames } from '../proxy/exempt-callers.ts';
-import type { WorkerHello } from './hello.ts';
-import type { Vitals } from './vitals.ts';
+import type { Vitals } from './guard/vitals.ts';
+import type { WorkerHello } from './succession/hello.ts';
 
 /*
  * What supervisor and workers say to each other, over a socketpair of their own and not Node's IPC channel: it has to

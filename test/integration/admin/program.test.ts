@@ -52,7 +52,7 @@ describe('the built program', () => {
       await import(${JSON.stringify(join(directory, 'dist/main.js'))});`;
     const done = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
     expect(done.stderr).toContain('/dist/cli/program.js');
-    expect(done.stderr).not.toContain('/dist/daemon/supervisor.js');
+    expect(done.stderr).not.toContain('/dist/daemon/supervisor/supervisor.js');
     expect(done.stderr).not.toContain('koffi');
   });
 

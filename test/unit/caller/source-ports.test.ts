@@ -1,6 +1,6 @@
 import { beforeEach, expect, test, vi } from 'vitest';
 import { MOST_ASKED, type RedirectedConnection, SourcePorts } from '../../../src/caller/source-ports.ts';
-import { sourcePortsOf } from '../../../src/daemon/source-ports.ts';
+import { sourcePortsOf } from '../../../src/daemon/supervisor/source-ports.ts';
 import type { Ip } from '../../../src/model/address.ts';
 
 const connection = (port: number): RedirectedConnection => ({

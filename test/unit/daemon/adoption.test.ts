@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { configSchema } from '../../../src/config/schema.ts';
-import { judge, objection } from '../../../src/daemon/adoption.ts';
-import { parseHello, startFingerprint, type WorkerHello } from '../../../src/daemon/hello.ts';
-import { bequeath, inherit } from '../../../src/daemon/inheritance.ts';
-import type { Arrival } from '../../../src/daemon/reception.ts';
+import { judge, objection } from '../../../src/daemon/succession/adoption.ts';
+import { parseHello, startFingerprint, type WorkerHello } from '../../../src/daemon/succession/hello.ts';
+import { bequeath, inherit } from '../../../src/daemon/succession/inheritance.ts';
+import type { Arrival } from '../../../src/daemon/succession/reception.ts';
 
 const terms = { build: '1.0.0+a', fingerprint: 'same', listeners: [5, 6], size: 2 };
 const hello: WorkerHello = {

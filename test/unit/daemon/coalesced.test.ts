@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { coalesced } from '../../../src/daemon/coalesced.ts';
+import { coalesced } from '../../../src/daemon/interception/coalesced.ts';
 
 it('runs one at a time, and once more for all that is asked meanwhile', async () => {
   const gates: (() => void)[] = [];

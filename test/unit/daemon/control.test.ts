@@ -11,8 +11,8 @@ import {
   type ToSupervisor,
   type ToWorker,
 } from '../../../src/daemon/control.ts';
-import { VitalCounts } from '../../../src/daemon/vitals.ts';
-import { type DataPlane, Worker } from '../../../src/daemon/worker.ts';
+import { VitalCounts } from '../../../src/daemon/guard/vitals.ts';
+import { type DataPlane, Worker } from '../../../src/daemon/worker/worker.ts';
 import type { ServiceName } from '../../../src/model/service.ts';
 import type { Claim, Snapshot } from '../../../src/model/snapshot.ts';
 

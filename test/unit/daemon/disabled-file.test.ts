@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { DisabledFile } from '../../../src/daemon/disabled-file.ts';
+import { DisabledFile } from '../../../src/daemon/supervisor/disabled-file.ts';
 import { waitFor } from '../../support/process.ts';
 
 let directory: string;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseAllowList } from '../../../src/capture/allow-list.ts';
 import type { Exemptions } from '../../../src/capture/exemptions.ts';
-import { ExemptionWatch } from '../../../src/daemon/exemptions.ts';
+import { ExemptionWatch } from '../../../src/daemon/supervisor/exemptions.ts';
 import { Passwd } from '../../../src/io/passwd.ts';
 import type { Ip } from '../../../src/model/address.ts';
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { MAX_FALLBACK_RULES } from '../../../src/capture/rules/fallback.ts';
-import { FallbackCache } from '../../../src/daemon/fallback-cache.ts';
+import { FallbackCache } from '../../../src/daemon/interception/fallback-cache.ts';
 import { type Ip, parseEndpoint } from '../../../src/model/address.ts';
 import type { InstanceId, Service, ServiceName } from '../../../src/model/service.ts';
 import { applyDelta, emptySnapshot, type Snapshot } from '../../../src/model/snapshot.ts';

@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { FallbackFiles } from '../../../src/daemon/fallback-files.ts';
+import { FallbackFiles } from '../../../src/daemon/interception/fallback-files.ts';
 import { waitFor } from '../../support/process.ts';
 
 let directory: string;

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { loadConfig } from '../../../src/config/load.ts';
-import { Guard } from '../../../src/daemon/guard.ts';
-import { GuardDriver } from '../../../src/daemon/guard-driver.ts';
-import { type Finding, GuardWindow } from '../../../src/daemon/guard-window.ts';
+import { Guard } from '../../../src/daemon/guard/guard.ts';
+import { GuardDriver } from '../../../src/daemon/guard/guard-driver.ts';
+import { type Finding, GuardWindow } from '../../../src/daemon/guard/guard-window.ts';
 import {
   areVitals,
   descriptorShortage,
@@ -11,7 +11,7 @@ import {
   VitalCounts,
   VitalSigns,
   type Vitals,
-} from '../../../src/daemon/vitals.ts';
+} from '../../../src/daemon/guard/vitals.ts';
 import { Counters } from '../../../src/telemetry/counters.ts';
 import { createLog } from '../../../src/telemetry/log.ts';
 import { sampleRecord } from '../telemetry/sample-record.ts';

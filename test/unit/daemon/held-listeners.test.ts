@@ -1,7 +1,7 @@
 import { createServer } from 'node:net';
 import { expect, test } from 'vitest';
-import { assign } from '../../../src/daemon/held-listeners.ts';
-import type { ListenerDescription } from '../../../src/daemon/listeners.ts';
+import { assign } from '../../../src/daemon/succession/held-listeners.ts';
+import type { ListenerDescription } from '../../../src/daemon/succession/listeners.ts';
 import { type BoundSocket, boundSocket } from '../../../src/io/bound-socket.ts';
 import { closeDescriptor } from '../../../src/io/descriptors.ts';
 import { createListeningSocket } from '../../../src/io/listener.ts';

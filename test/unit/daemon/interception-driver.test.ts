@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { configSchema } from '../../../src/config/schema.ts';
-import { InterceptionDriver } from '../../../src/daemon/interception-driver.ts';
+import { InterceptionDriver } from '../../../src/daemon/interception/interception-driver.ts';
 import { type EndpointKey, parseEndpoint } from '../../../src/model/address.ts';
 import type { InstanceId, Service, ServiceName } from '../../../src/model/service.ts';
 import { applyDelta, emptySnapshot, type Snapshot } from '../../../src/model/snapshot.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../../src/config/load.ts';
-import { Naming } from '../../../src/daemon/naming.ts';
+import { Naming } from '../../../src/daemon/supervisor/naming.ts';
 import type { Service, ServiceName } from '../../../src/model/service.ts';
 import { Catalogue } from '../../../src/registry/catalogue.ts';
 import type { Source, SourceListener } from '../../../src/registry/source.ts';

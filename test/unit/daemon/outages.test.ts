@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { HostOutages } from '../../../src/daemon/outages.ts';
+import { HostOutages } from '../../../src/daemon/supervisor/outages.ts';
 import { type Ip, parseEndpoint } from '../../../src/model/address.ts';
 import type { Instance, InstanceId, Service, ServiceName } from '../../../src/model/service.ts';
 import { applyDelta, type Claim, emptySnapshot, type Snapshot } from '../../../src/model/snapshot.ts';

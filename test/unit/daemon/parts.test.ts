@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { loadConfig } from '../../../src/config/load.ts';
-import { OwnListenerSet } from '../../../src/daemon/own-listeners.ts';
-import { Readiness } from '../../../src/daemon/readiness.ts';
-import { reloadScope } from '../../../src/daemon/reload-scope.ts';
+import { Readiness } from '../../../src/daemon/supervisor/readiness.ts';
+import { reloadScope } from '../../../src/daemon/supervisor/reload-scope.ts';
 import { findUser } from '../../../src/daemon/user.ts';
+import { OwnListenerSet } from '../../../src/daemon/worker/own-listeners.ts';
 import type { Ip } from '../../../src/model/address.ts';
 
 const config = (text: string) => loadConfig({ text });

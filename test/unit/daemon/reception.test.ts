@@ -7,11 +7,11 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ControlChannel, type ToSupervisor, type ToWorker } from '../../../src/daemon/control.ts';
-import type { WorkerHello } from '../../../src/daemon/hello.ts';
-import { type Arrival, Reception } from '../../../src/daemon/reception.ts';
-import { processStarted, readRoster, stillRuns, writeRoster } from '../../../src/daemon/roster.ts';
-import { SupervisorSearch, workersSocket } from '../../../src/daemon/supervisor-search.ts';
-import { AdoptedLife } from '../../../src/daemon/worker-life.ts';
+import type { WorkerHello } from '../../../src/daemon/succession/hello.ts';
+import { type Arrival, Reception } from '../../../src/daemon/succession/reception.ts';
+import { SupervisorSearch, workersSocket } from '../../../src/daemon/succession/supervisor-search.ts';
+import { processStarted, readRoster, stillRuns, writeRoster } from '../../../src/daemon/workers/roster.ts';
+import { AdoptedLife } from '../../../src/daemon/workers/worker-life.ts';
 import { Poller } from '../../../src/io/poller.ts';
 
 const hello: WorkerHello = {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { SentSnapshots } from '../../../src/daemon/sent-snapshots.ts';
+import { SentSnapshots } from '../../../src/daemon/supervisor/sent-snapshots.ts';
 import { emptySnapshot } from '../../../src/model/snapshot.ts';
 
 const snapshot = (version: number) => ({ ...emptySnapshot, version });

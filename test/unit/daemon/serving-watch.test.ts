@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { ServingWatch } from '../../../src/daemon/serving-watch.ts';
+import { ServingWatch } from '../../../src/daemon/interception/serving-watch.ts';
 
 const PATIENCE = 1000;
 let told: string[];

@@ -2,7 +2,11 @@ import { closeSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { REFUSED, SOCKETS_PER_ANSWER, TransparentSockets } from '../../../src/daemon/transparent-sockets.ts';
+import {
+  REFUSED,
+  SOCKETS_PER_ANSWER,
+  TransparentSockets,
+} from '../../../src/daemon/supervisor/transparent-sockets.ts';
 import { effectiveCapabilities } from '../../../src/io/capabilities.ts';
 import { AF_INET6 } from '../../../src/io/constants.ts';
 import {

@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { ControlChannel, type ToSupervisor, type ToWorker } from '../../../src/daemon/control.ts';
-import { ChildLife } from '../../../src/daemon/worker-life.ts';
-import { type WorkerEvents, WorkerProcess } from '../../../src/daemon/worker-process.ts';
-import { WorkerSet } from '../../../src/daemon/worker-set.ts';
+import { ChildLife } from '../../../src/daemon/workers/worker-life.ts';
+import { type WorkerEvents, WorkerProcess } from '../../../src/daemon/workers/worker-process.ts';
+import { WorkerSet } from '../../../src/daemon/workers/worker-set.ts';
 
 /** A worker that is no process: what it was told, and what the test lets it say. */
 class FakeWorker extends EventEmitter {
