@@ -1,5 +1,4 @@
 import { X509Certificate } from 'node:crypto';
-import { clockSynchronised } from '../../io/clock.ts';
 import { durationText } from '../table.ts';
 import { type Check, fail, ok, skip, warn } from './check.ts';
 
@@ -15,6 +14,8 @@ export const clock: Check = {
         'timedatectl set-ntp true, or issue the certificate on a machine whose clock is right',
       );
     }
+    // Foreign calls are loaded when they are needed: every other command starts without them.
+    const { clockSynchronised } = await import('../../io/clock.ts');
     switch (clockSynchronised()) {
       case true:
         return ok('synchronised');

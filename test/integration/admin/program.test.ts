@@ -22,6 +22,7 @@ beforeAll(() => {
     stdio: 'inherit',
   });
   cpSync(join(root, 'package.json'), join(directory, 'package.json'));
+  cpSync(join(root, 'systemd/withdraw-rules'), join(directory, 'withdraw-rules'));
   symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules'));
 }, 120_000);
 afterAll(() => rmSync(directory, { recursive: true }));
