@@ -5,42 +5,36 @@ import { iperf3, mariadb, nginx, postgres, redis } from '../support/servers.ts';
 import { at, catalogueOf, Site } from '../support/site.ts';
 import { type Host, Topology } from '../support/topology.ts';
 import { twoZones } from '../support/zones.ts';
+import { Checks, equal } from './checks.ts';
+import { callers, killed, names, type Scene, strict } from './good-citizen.ts';
 
 /*
  * The demonstration that scripts/demo runs: three hosts in two data centres, each a network namespace with iptables of
  * its own; unchanged programs against real servers. Every line is a check of what really happened.
  */
 
-const PORTS = { web: 8080, exempt: 9100, redis: 6379, postgres: 5432, mariadb: 3306, iperf: 5201 } as const;
-const PLAN = { services: PORTS };
+const PORTS = {
+  web: 8080,
+  vault: 8443,
+  exempt: 9100,
+  redis: 6379,
+  postgres: 5432,
+  mariadb: 3306,
+  iperf: 5201,
+} as const;
+const PLAN = {
+  services: PORTS,
+  properties: { vault: { mode: 'strict' } },
+  config: { capture: { deadAfter: '1s' } },
+} as const;
+/** A service without any instance, at an address that nobody has. */
+const GHOST = { ip: '192.0.2.77', port: 9000 } as const;
 
-let held = 0;
-let broken = 0;
+const checks = new Checks();
 
-function heading(text: string): void {
-  console.log(`\n${text}`);
-}
-
-async function check(what: string, proof: () => Promise<string | undefined>): Promise<void> {
-  try {
-    const detail = await proof();
-    held++;
-    console.log(`  ✓ ${what}${detail === undefined ? '' : `  (${detail})`}`);
-  } catch (error) {
-    broken++;
-    console.log(`  ✗ ${what}`);
-    for (const line of String(error instanceof Error ? error.message : error)
-      .split('\n')
-      .slice(0, 12)) {
-      console.log(`      ${line}`);
-    }
-  }
-}
-
-function equal(found: string, expected: string): void {
-  if (found !== expected)
-    throw new Error(`expected ${JSON.stringify(expected)}, found ${JSON.stringify(found)}`);
-}
+const GHOST_DOCUMENT = {
+  services: [{ name: 'ghost', addresses: [at(GHOST.ip, GHOST.port)], ports: [GHOST.port], instances: [] }],
+};
 
 class Demo {
   readonly #topology: Topology;
@@ -69,20 +63,40 @@ class Demo {
     await this.#servers();
     await this.#start();
     for (const name of ['b', 'c']) await this.#applications(name);
+    const scene = this.#scene();
+    await names(scene);
+    await callers(scene);
+    await strict(scene);
     await this.#coldBoot();
     await this.#zoneAgentKilled();
     await this.#allowList();
+    await killed(scene);
     await this.#stopped();
   }
 
+  #scene(): Scene {
+    const { web, vault } = PORTS;
+    return {
+      checks,
+      a: this.#host('a'),
+      b: this.#host('b'),
+      outsider: this.#host('gw1b'),
+      agent: this.#node('a'),
+      ports: { web, vault, ghost: GHOST.port },
+    };
+  }
+
   async #servers(): Promise<void> {
-    heading('Before: real servers on hosts b (data centre dc1) and c (dc2), applications on host a (dc1)');
-    await check('nginx, Redis, PostgreSQL, MariaDB and iperf3 answer on b and c', async () => {
+    checks.heading(
+      'Before: real servers on hosts b (data centre dc1) and c (dc2), applications on host a (dc1)',
+    );
+    await checks.check('nginx, Redis, PostgreSQL, MariaDB and iperf3 answer on b and c', async () => {
       await Promise.all(
         ['b', 'c'].flatMap((name) => {
           const host = this.#host(name);
           return [
             nginx(host, PORTS.web, name),
+            nginx(host, PORTS.vault, name),
             nginx(host, PORTS.exempt, name),
             redis(host, PORTS.redis),
             postgres(host, PORTS.postgres),
@@ -93,11 +107,11 @@ class Demo {
       );
       return undefined;
     });
-    await check('a reaches b, and b sees the address of a', async () => {
+    await checks.check('a reaches b, and b sees the address of a', async () => {
       equal(await this.#curl(this.#host('b').ipv4, PORTS.web), `b ${this.#host('a').ipv4}`);
       return undefined;
     });
-    await check('a cannot reach c: between the data centres only zone-agents stand', async () => {
+    await checks.check('a cannot reach c: between the data centres only zone-agents stand', async () => {
       const { code } = await this.#host('a').exec([
         'curl',
         '-sS',
@@ -111,18 +125,23 @@ class Demo {
   }
 
   async #start(): Promise<void> {
-    heading('mesh-node on every host, zone-agents gw1a gw1b gw2a gw2b between the data centres');
-    await check('mesh-node ca init makes an authority', async () => {
+    checks.heading('mesh-node on every host, zone-agents gw1a gw1b gw2a gw2b between the data centres');
+    await checks.check('mesh-node ca init makes an authority', async () => {
       this.#site = await Site.create(this.#topology);
       return undefined;
     });
-    await check('mesh-node run on a, b, c and mesh-node zone-agent on the gateways are ready', async () => {
-      const started = performance.now();
-      await this.#site?.start(PLAN, async (mesh) => {
-        if (mesh.host.name === 'a') await this.#topology.mount(mesh.catalogueDirectory);
-      });
-      return `${((performance.now() - started) / 1000).toFixed(1)} s`;
-    });
+    await checks.check(
+      'mesh-node run on a, b, c and mesh-node zone-agent on the gateways are ready',
+      async () => {
+        const started = performance.now();
+        await this.#site?.start(PLAN, async (mesh) => {
+          if (mesh.host.name !== 'a') return;
+          await this.#topology.mount(mesh.catalogueDirectory);
+          await mesh.writeCatalogue('ghost.yaml', GHOST_DOCUMENT);
+        });
+        return `${((performance.now() - started) / 1000).toFixed(1)} s`;
+      },
+    );
   }
 
   /** The path that a's agent wrote down for its newest connection to an address. */
@@ -137,7 +156,7 @@ class Demo {
   async #applications(name: string): Promise<void> {
     const host = this.#host(name);
     const path = name === 'b' ? 'tunnel' : 'relay';
-    heading(
+    checks.heading(
       name === 'b'
         ? 'In one data centre: unchanged programs on a, through the tunnel between the agents of a and b'
         : 'To the other data centre: the same programs, relayed by two zone-agents that see only ciphertext',
@@ -145,28 +164,28 @@ class Demo {
     const a = this.#host('a');
     for (const family of ['ipv4', 'ipv6'] as const) {
       const ip = host.address(family);
-      await check(`curl http://${at(ip, PORTS.web)}/`, async () => {
+      await checks.check(`curl http://${at(ip, PORTS.web)}/`, async () => {
         // The server sees its own host: the bytes came out of that host's agent, not over the network.
         equal(await this.#curl(ip, PORTS.web), `${name} ${ip}`);
         await this.#tookPath(at(ip, PORTS.web), path);
         return `path: ${path}`;
       });
     }
-    await check(`redis-cli -h ${host.ipv4}`, async () => {
+    await checks.check(`redis-cli -h ${host.ipv4}`, async () => {
       const cli = ['redis-cli', '-h', host.ipv4];
       equal((await a.must([...cli, 'set', 'greeting', `hello ${name}`])).trim(), 'OK');
       equal((await a.must([...cli, 'get', 'greeting'])).trim(), `hello ${name}`);
       await this.#tookPath(at(host.ipv4, PORTS.redis), path);
       return `path: ${path}`;
     });
-    await check(`psql -h ${host.ipv6}`, async () => {
+    await checks.check(`psql -h ${host.ipv6}`, async () => {
       const question = 'select sum(n), inet_client_addr() from generate_series(1, 100000) n group by 2';
       const answer = await a.must(['psql', '-h', host.ipv6, '-U', 'postgres', '-Atc', question]);
       equal(answer.trim(), `5000050000|${host.ipv6}`);
       await this.#tookPath(at(host.ipv6, PORTS.postgres), path);
       return `path: ${path}`;
     });
-    await check(`mariadb -h ${host.ipv4}: a protocol in which the server speaks first`, async () => {
+    await checks.check(`mariadb -h ${host.ipv4}: a protocol in which the server speaks first`, async () => {
       equal(
         (
           await a.must(['mariadb', '--no-defaults', '-h', host.ipv4, '-u', 'root', '-Ne', 'select 6 * 7'])
@@ -180,7 +199,7 @@ class Demo {
       ['there', []],
       ['back', ['--reverse']],
     ] as const) {
-      await check(`iperf3 -c ${host.ipv4}: 128 MiB ${direction}`, async () => {
+      await checks.check(`iperf3 -c ${host.ipv4}: 128 MiB ${direction}`, async () => {
         const report = await a.must(['iperf3', '-c', host.ipv4, '-n', '128M', '--json', ...flags], {
           timeoutMs: 30_000,
         });
@@ -198,9 +217,9 @@ class Demo {
   }
 
   async #coldBoot(): Promise<void> {
-    heading('The registry is gone, and the agent of a starts cold');
+    checks.heading('The registry is gone, and the agent of a starts cold');
     const mesh = this.#node('a');
-    await check('the registry directory is unmounted and removed; connections go on', async () => {
+    await checks.check('the registry directory is unmounted and removed; connections go on', async () => {
       await this.#topology.unmount(mesh.catalogueDirectory);
       await rm(mesh.catalogueDirectory, { recursive: true });
       await waitFor('the agent notices', async () => {
@@ -210,23 +229,24 @@ class Demo {
       equal(await this.#curl(this.#host('b').ipv4, PORTS.web), `b ${this.#host('b').ipv4}`);
       return undefined;
     });
-    await check('the agent is stopped and started with nothing but its disk', async () => {
+    await checks.check('the agent is stopped and started with nothing but its disk', async () => {
       await mesh.stop();
       await mesh.start();
       const { snapshot } = await mesh.status();
       return `${snapshot.services} services from the file cache`;
     });
     for (const name of ['b', 'c']) {
-      await check(`curl reaches ${name}, by the mesh`, async () => {
+      await checks.check(`curl reaches ${name}, by the mesh`, async () => {
         const ip = this.#host(name).ipv4;
         equal(await this.#curl(ip, PORTS.web), `${name} ${ip}`);
         await this.#tookPath(at(ip, PORTS.web), name === 'b' ? 'tunnel' : 'relay');
         return undefined;
       });
     }
-    await check('the registry is back and is believed again', async () => {
+    await checks.check('the registry is back and is believed again', async () => {
       await mkdir(mesh.catalogueDirectory, { recursive: true });
       await mesh.writeCatalogue('services.yaml', catalogueOf(this.#topology, PLAN));
+      await mesh.writeCatalogue('ghost.yaml', GHOST_DOCUMENT);
       await waitFor('the agent notices', async () => {
         const answer = (await mesh.api('/v1/registries')) as { registries: { state: string }[] };
         return answer.registries.every((registry) => registry.state === 'synced');
@@ -236,9 +256,9 @@ class Demo {
   }
 
   async #zoneAgentKilled(): Promise<void> {
-    heading('Zone-agents are killed (SIGKILL, supervisor and workers)');
+    checks.heading('Zone-agents are killed (SIGKILL, supervisor and workers)');
     for (const name of ['gw1a', 'gw2a']) {
-      await check(`${name} is killed; ten connections to c in a row`, async () => {
+      await checks.check(`${name} is killed; ten connections to c in a row`, async () => {
         await this.#host(name).stop();
         const started = performance.now();
         for (let i = 0; i < 10; i++) {
@@ -250,16 +270,16 @@ class Demo {
   }
 
   async #allowList(): Promise<void> {
-    heading('The allow-list: a destination that the agent must never touch');
+    checks.heading('The allow-list: a destination that the agent must never touch');
     const mesh = this.#node('a');
     const b = this.#host('b');
     const destination = at(b.ipv4, PORTS.exempt);
-    await check(`before, ${destination} goes through the mesh like any service`, async () => {
+    await checks.check(`before, ${destination} goes through the mesh like any service`, async () => {
       equal(await this.#curl(b.ipv4, PORTS.exempt), `b ${b.ipv4}`);
       await this.#tookPath(destination, 'tunnel');
       return undefined;
     });
-    await check(`${destination} is written into the allow-list of the running agent`, async () => {
+    await checks.check(`${destination} is written into the allow-list of the running agent`, async () => {
       await mesh.writeAllowList([`${destination}  # never touched`]);
       await waitFor('the rule stands', async () =>
         (await this.#host('a').must(['iptables-save', '-t', 'nat'])).includes(
@@ -268,26 +288,30 @@ class Demo {
       );
       return undefined;
     });
-    await check('now the server sees the address of a itself; the agent has no trace of it', async () => {
-      const connections = async () => [
-        (await mesh.accessLog()).length,
-        await mesh.metric('mesh_node_connections_total'),
-      ];
-      const before = await connections();
-      for (let i = 0; i < 5; i++) equal(await this.#curl(b.ipv4, PORTS.exempt), `b ${this.#host('a').ipv4}`);
-      // One connection that is seen, after those that must not be: when it is written down, they would have been.
-      equal(await this.#curl(b.ipv4, PORTS.web), `b ${b.ipv4}`);
-      await waitFor('the connection that is seen is written down', async () => {
-        const [lines, counted] = await connections();
-        return lines === before[0]! + 1 && counted === before[1]! + 1;
-      });
-      return 'access log and metrics: 0 of 5';
-    });
+    await checks.check(
+      'now the server sees the address of a itself; the agent has no trace of it',
+      async () => {
+        const connections = async () => [
+          (await mesh.accessLog()).length,
+          await mesh.metric('mesh_node_connections_total'),
+        ];
+        const before = await connections();
+        for (let i = 0; i < 5; i++)
+          equal(await this.#curl(b.ipv4, PORTS.exempt), `b ${this.#host('a').ipv4}`);
+        // One connection that is seen, after those that must not be: when it is written down, they would have been.
+        equal(await this.#curl(b.ipv4, PORTS.web), `b ${b.ipv4}`);
+        await waitFor('the connection that is seen is written down', async () => {
+          const [lines, counted] = await connections();
+          return lines === before[0]! + 1 && counted === before[1]! + 1;
+        });
+        return 'access log and metrics: 0 of 5';
+      },
+    );
   }
 
   async #stopped(): Promise<void> {
-    heading('The agent of a is stopped');
-    await check('applications go on, directly', async () => {
+    checks.heading('The agent of a is stopped');
+    await checks.check('applications go on, directly', async () => {
       const code = await this.#node('a').stop();
       equal(`${code}`, '0');
       const { b, a } = { b: this.#host('b'), a: this.#host('a') };
@@ -311,5 +335,7 @@ try {
   await topology.stop();
 }
 const seconds = ((performance.now() - began) / 1000).toFixed(0);
-console.log(`\n${held} checks held, ${broken} did not (${seconds} s); everything that was made is removed`);
-process.exitCode = broken === 0 && held > 0 ? 0 : 1;
+console.log(
+  `\n${checks.held} checks held, ${checks.broken} did not (${seconds} s); everything that was made is removed`,
+);
+process.exitCode = checks.broken === 0 && checks.held > 0 ? 0 : 1;

@@ -67,7 +67,7 @@ beforeAll(async () => {
   const config = {
     node: { callAs: 'shop' },
     daemon: { workers: 2 },
-    capture: { disabledFile: join(a.directory, 'disabled'), reassertInterval: '2s' },
+    capture: { disabledFile: join(a.directory, 'disabled'), reassertInterval: '2s', deadAfter: '1s' },
   };
   [far, mesh] = await Promise.all([
     MeshHost.start(b, program, authority, { ...plan, grants: hosted }),

@@ -25,7 +25,8 @@ const FLOWS = 3000;
 const TRAFFIC = join(REPOSITORY, 'build/test/support/traffic.entry.js');
 const config: ConfigInput = {
   daemon: { workers: 1, hangTimeout: '10s' },
-  guard: { returnAfter: '1s', returnMax: '1s' },
+  capture: { deadAfter: '1s' },
+  guard: { maxDelay: '500ms', returnAfter: '1s', returnMax: '1s' },
   limits: { callerPercent: 100 },
 };
 

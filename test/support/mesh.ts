@@ -178,8 +178,11 @@ export class MeshHost {
       capture: {
         allowList: at('allow-list'),
         disabledFile: at('disabled'),
+        // Files run side by side: a worker that is late for a second is no news here. Tests of failing open say 1s.
+        deadAfter: '5s',
         ...(this.#plan.role === 'zone-agent' ? { mode: 'off' } : {}),
       },
+      guard: { maxDelay: '5s' },
       tunnel: { port: TUNNEL_PORT },
       identity: {
         authority: at('identity/ca.crt'),

@@ -1,20 +1,18 @@
 import type { GuardStatus, ReloadAnswer } from '../../admin/api.ts';
-import { adminSocket } from '../../admin/api.ts';
-import { type AdminServer, serveAdmin, serveMetrics } from '../../admin/server.ts';
 import type { Config } from '../../config/schema.ts';
 import { clearAmbientCapabilities } from '../../io/capabilities.ts';
 import { raiseDescriptorLimit } from '../../io/descriptors.ts';
 import { takeListenDescriptors } from '../../io/listen-fds.ts';
-import { ServiceNotifier, watchdogInterval } from '../../io/notify.ts';
+import { ServiceNotifier } from '../../io/notify.ts';
 import { Poller } from '../../io/poller.ts';
 import { MeshError } from '../../model/errors.ts';
 import type { NodeName } from '../../model/service.ts';
 import { createLog, type Log } from '../../telemetry/log.ts';
 import type { WorkerSettings } from '../control.ts';
 import { GuardDriver } from '../guard/guard-driver.ts';
-import { makeDirectories, nodeName, workerCount } from '../host.ts';
-import { FallbackFiles } from '../interception/fallback-files.ts';
-import { InterceptionDriver } from '../interception/interception-driver.ts';
+import { makeDirectories, nodeName } from '../host.ts';
+import type { FallbackFiles } from '../interception/fallback-files.ts';
+import type { InterceptionDriver } from '../interception/interception-driver.ts';
 import { ServingWatch } from '../interception/serving-watch.ts';
 import { HeldListeners } from '../succession/held-listeners.ts';
 import { inherit } from '../succession/inheritance.ts';
@@ -22,23 +20,25 @@ import type { Leftover } from '../succession/leftovers.ts';
 import { OwnProgram } from '../succession/own-program.ts';
 import { Succession } from '../succession/succession.ts';
 import { type CommandLines, Upgrader, type UpgradeStep } from '../succession/upgrade.ts';
-import { findUser } from '../user.ts';
-import { WorkerSet } from '../workers/worker-set.ts';
-import { type AdminView, SupervisorAdmin } from './admin-backend.ts';
+import type { WorkerSet } from '../workers/worker-set.ts';
+import type { AdminView } from './admin-backend.ts';
 import { CatalogueFeed } from './catalogue-feed.ts';
-import { DisabledFile } from './disabled-file.ts';
-import { ExemptionWatch } from './exemptions.ts';
+import type { ExemptionWatch } from './exemptions.ts';
+import { HostCapture } from './host-capture.ts';
 import { Knowledge } from './knowledge.ts';
 import { Naming } from './naming.ts';
-import { Observer } from './observer.ts';
+import type { Observer } from './observer.ts';
 import { HostOutages } from './outages.ts';
 import { OwnCredentials } from './own-credentials.ts';
 import { dropRoot } from './privileges.ts';
 import { Readiness } from './readiness.ts';
 import type { ReloadScope } from './reload-scope.ts';
 import { Reloader } from './reloader.ts';
+import { Servers } from './servers.ts';
+import { feedWatchdog, handleSignals } from './service-manager.ts';
 import { SupervisorMetrics } from './supervisor-metrics.ts';
 import { TransparentSockets, transparentSocketPath } from './transparent-sockets.ts';
+import { Workforce } from './workforce.ts';
 
 /** Time a worker has to end after its drain deadline. */
 const EXIT_GRACE_MS = 2_000;
@@ -71,6 +71,9 @@ class Supervisor implements AdminView {
   readonly interception: InterceptionDriver;
   readonly exemptions: ExemptionWatch;
   readonly observer: Observer;
+  readonly fallback: FallbackFiles;
+  readonly naming: Naming;
+  readonly outages: HostOutages;
   readonly #log: Log;
   readonly #notifier = new ServiceNotifier(process.env['NOTIFY_SOCKET']);
   readonly #metrics: SupervisorMetrics;
@@ -78,21 +81,18 @@ class Supervisor implements AdminView {
   readonly #upgrader: Upgrader;
   #listeners = HeldListeners.none();
   #succession: Succession | undefined;
-  readonly naming: Naming;
   readonly #feed: CatalogueFeed;
-  readonly fallback: FallbackFiles;
-  readonly #disabled: DisabledFile;
+  readonly #capture: HostCapture;
   readonly #serving: ServingWatch;
   readonly #guard: GuardDriver;
-  readonly outages: HostOutages;
   readonly #reloader: Reloader;
+  readonly #servers: Servers;
   readonly #ended: Promise<void>;
   #end: () => void = () => {};
-  #workers: WorkerSet | undefined;
+  #workforce: Workforce | undefined;
   /** Watches descriptors that Node's own modules cannot; open for as long as the agent runs. */
   readonly #poller = new Poller();
   #sockets: TransparentSockets | undefined;
-  #servers: AdminServer[] = [];
   #config: Config;
   #stopping: Promise<void> | undefined;
   /** The start did not succeed. */
@@ -113,35 +113,19 @@ class Supervisor implements AdminView {
     makeDirectories(config);
     this.naming = new Naming(config, this.#log);
     this.#feed = this.#newFeed(config);
-    this.interception = new InterceptionDriver({
-      config,
-      uid: findUser(config.daemon.user).uid,
-      log: this.#log,
+    this.#capture = new HostCapture(config, {
+      ...{ log: this.#log, poller: this.#poller, naming: this.naming },
       onHealth: (problem) => {
         this.readiness.set('interception', problem);
         this.#tellReady();
       },
       onApplied: (version) => this.#feed.applied(version),
-      onAllowList: (entries) => this.exemptions.setList(entries),
-      onUnattended: (render) => this.fallback.changed(render),
+      callersChanged: () => this.#workforce?.workers.configure(this.#workerSettings()),
     });
-    this.fallback = new FallbackFiles(config.daemon.stateDirectory, this.#log);
-    this.#disabled = new DisabledFile(config.capture.disabledFile, {
-      changed: (disabled) => {
-        if (disabled) this.#log.warn('disabled by the operator: new connections go direct');
-        void (disabled ? this.interception.suspend('disabled') : this.interception.resume('disabled'));
-      },
-      failed: (reason) => this.#log.warn({ reason }, 'capture.disabledFile'),
-    });
-    this.exemptions = new ExemptionWatch({
-      follow: (changed) => this.naming.hostNames.follow(changed),
-      patienceMs: config.names.resolveTimeout,
-      log: this.#log.child({ component: 'capture' }),
-      changed: ({ exempt, only }) => this.interception.setExemptions(exempt, only),
-      callersChanged: () => this.#workers?.configure(this.#workerSettings()),
-    });
-    this.exemptions.setOnly(config.capture.only);
-    this.observer = new Observer(config, this.#poller, this.#log);
+    this.interception = this.#capture.interception;
+    this.exemptions = this.#capture.exemptions;
+    this.observer = this.#capture.observer;
+    this.fallback = this.#capture.fallback;
     this.#serving = new ServingWatch(this.interception, this.#log);
     this.#guard = new GuardDriver({
       limits: config.guard,
@@ -165,9 +149,10 @@ class Supervisor implements AdminView {
       ...{ log: this.#log, notifier: this.#notifier, program: this.#program, lines: options.commandLines },
       inherited: this.#inherited,
       listeners: () => this.#listeners.offer(),
-      handOver: async () => this.#succession?.handOver(this.#workers ?? []),
+      handOver: async () => this.#succession?.handOver(this.#workforce?.workers ?? []),
       goOn: () => this.#tellReady(),
     });
+    this.#servers = new Servers(this, this.#metrics);
     this.#ended = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -182,9 +167,9 @@ class Supervisor implements AdminView {
   }
 
   get workers(): WorkerSet {
-    if (this.#workers === undefined)
+    if (this.#workforce === undefined)
       throw new MeshError('system', 'agent', 'the workers are not started yet');
-    return this.#workers;
+    return this.#workforce.workers;
   }
 
   get leftovers(): Iterable<Leftover> {
@@ -202,7 +187,7 @@ class Supervisor implements AdminView {
   async run(): Promise<void> {
     const { config } = this;
     this.#handleSignals();
-    this.#watchdog();
+    feedWatchdog(this.#notifier, this.#inherited !== undefined);
     this.#log.info(
       { version: this.version, node: this.node, zone: config.node.zone, role: this.role },
       'starting',
@@ -224,52 +209,41 @@ class Supervisor implements AdminView {
 
   /** Everything that has to happen until the agent serves, in order. */
   #startUp(): readonly (() => Promise<void> | void)[] {
-    const { daemon, telemetry } = this.#config;
-    const admin = new SupervisorAdmin(this);
-    const source = {
-      contentType: this.#metrics.contentType,
-      text: () => this.#metrics.text(this.#metricsView()),
-    };
+    const config = this.#config;
     return [
-      async () => {
-        const succession = this.#newSuccession();
-        this.#succession = succession;
-        const offered = [
-          ...takeListenDescriptors(process.env, process.pid),
-          ...(this.#inherited?.listeners ?? []),
-        ];
-        this.#listeners = await HeldListeners.hold(this.#config, offered, {
-          notifier: this.#notifier,
-          log: this.#log,
-          onTaken: () => succession.portTaken(),
-        });
-      },
+      () => this.#holdListeners(),
       () => this.#credentials.load(this.#config),
       () => this.naming.load(),
       () => this.knowledge.load(),
       () => {
-        const path = transparentSocketPath(daemon.runtimeDirectory);
+        const path = transparentSocketPath(config.daemon.runtimeDirectory);
         this.#sockets = new TransparentSockets(this.#poller, path, this.#log);
       },
       () => this.#succession!.gather(this.#listeners.all),
       () => {
-        this.#workers = this.#startWorkers(this.#succession!);
-        this.#checkWorkers(); // those that were adopted serve already
+        this.#workforce = this.#newWorkforce(this.#succession!);
+        this.#workforce.check(); // those that were adopted serve already
       },
-      async () => {
-        this.#servers.push(await serveAdmin(adminSocket(daemon.runtimeDirectory), admin));
-      },
-      async () => {
-        const { metricsListen } = telemetry;
-        if (metricsListen !== 'off') this.#servers.push(await serveMetrics(metricsListen, admin, source));
-      },
-      () => this.#disabled.start(),
-      () => this.observer.load(),
-      () => this.observer.configure(this.#config),
-      () => this.interception.start(),
+      () => this.#servers.serveAdmin(config),
+      () => this.#servers.serveMetrics(config),
+      ...this.#capture.startUp(() => this.#config),
       () => this.naming.follow(this.knowledge.catalogue),
       () => this.#feed.follow(),
     ];
+  }
+
+  async #holdListeners(): Promise<void> {
+    const succession = this.#newSuccession();
+    this.#succession = succession;
+    const offered = [
+      ...takeListenDescriptors(process.env, process.pid),
+      ...(this.#inherited?.listeners ?? []),
+    ];
+    this.#listeners = await HeldListeners.hold(this.#config, offered, {
+      notifier: this.#notifier,
+      log: this.#log,
+      onTaken: () => succession.portTaken(),
+    });
   }
 
   async reload(): Promise<ReloadAnswer> {
@@ -303,16 +277,10 @@ class Supervisor implements AdminView {
       registryLost: (source) => this.#metrics.registryLost(source),
       onBlocked: (reason) => this.readiness.set('catalogue', reason),
       onKnown: () => {
-        this.#workers?.catchUp();
-        this.#checkWorkers();
+        this.#workforce?.workers.catchUp();
+        this.#workforce?.check();
       },
     });
-  }
-
-  #metricsView() {
-    const { ready } = this.readiness;
-    const { knowledge, workers, interception, exemptions, observer, certificateExpiresAt } = this;
-    return { ready, knowledge, workers, interception, exemptions, observer, certificateExpiresAt };
   }
 
   #newSuccession(): Succession {
@@ -326,40 +294,24 @@ class Supervisor implements AdminView {
     });
   }
 
-  #startWorkers(succession: Succession): WorkerSet {
-    const { daemon } = this.#config;
-    return new WorkerSet({
-      size: workerCount(this.#config),
-      hangTimeoutMs: daemon.hangTimeout,
-      heartbeatMs: daemon.heartbeatInterval,
-      start: (index, events) => succession.start(index, events),
-      known: () => this.knowledge.known,
-      full: () => this.#feed.full(),
+  #newWorkforce(succession: Succession): Workforce {
+    const { naming, interception, outages } = this;
+    return new Workforce({
+      ...{
+        log: this.#log,
+        metrics: this.#metrics,
+        feed: this.#feed,
+        guard: this.#guard,
+        serving: this.#serving,
+      },
+      ...{ naming, interception, outages, succession },
+      listeners: this.#listeners.all,
+      config: () => this.#config,
       settings: () => this.#workerSettings(),
-      onAcknowledged: (version) => {
-        const snapshot = this.#feed.acknowledged(version);
-        if (snapshot === undefined) return;
-        this.outages.use(snapshot);
-        this.interception.acknowledged(snapshot);
-      },
-      onBeat: (silentMs) => {
-        this.#serving.beat(silentMs, this.#config.daemon.suspendTimeout);
-        this.#answerNames();
-      },
-      onMetrics: (index, delta) => this.#metrics.worker(`worker-${index}`, delta as never),
-      onMeasured: (index, vitals) => this.#guard.measured(`worker-${index}`, vitals),
-      onOutages: (pid, down) => this.outages.heard(pid, down),
-      onTransition: (index, pid, from, to) => {
-        this.#log.info({ worker: index, pid, from, to }, `worker: ${from} → ${to}`);
-        if (to === 'draining' || to === 'gone') this.outages.gone(pid);
-        this.#checkWorkers();
-      },
-      onExit: (index, pid, why) => {
-        this.#metrics.workerGone(`worker-${index}`, why.startsWith('exited') ? 'exit' : 'killed');
-        this.#guard.gone(`worker-${index}`, this.#stopping !== undefined);
-        if (this.#stopping === undefined)
-          this.#log.error({ worker: index, pid, why }, 'worker: gone, replacing it');
-        this.#checkWorkers();
+      stopping: () => this.#stopping !== undefined,
+      onServing: (serving, size) => {
+        this.readiness.set('workers', serving === 0 ? `0 of ${size} serve` : undefined);
+        this.#tellReady();
       },
     });
   }
@@ -372,24 +324,6 @@ class Supervisor implements AdminView {
       exempt: this.exemptions.callers,
       credentials: this.#credentials.current(),
     };
-  }
-
-  #checkWorkers(): void {
-    const workers = this.#workers;
-    if (workers === undefined || this.#stopping !== undefined) return;
-    const { serving, size } = workers;
-    this.readiness.set('workers', serving === 0 ? `0 of ${size} serve` : undefined);
-    this.#tellReady();
-    this.#serving.check(serving, this.#config.daemon.suspendTimeout);
-    this.#answerNames();
-    this.#succession?.changed(workers);
-  }
-
-  /** Names resolve also while no worker answers. */
-  #answerNames(): void {
-    if (this.#stopping !== undefined) return;
-    const nobody = this.workers.serving === 0 || this.interception.suspensions.includes('nobody-serves');
-    this.naming.standIn(nobody, this.#listeners.all);
   }
 
   /** To systemd the agent is up when it serves: an unreachable registry must not fail the boot of a host. */
@@ -407,10 +341,8 @@ class Supervisor implements AdminView {
     await this.interception.configure(next);
     this.#config = next;
     this.#log.level = next.telemetry.logLevel;
-    this.exemptions.setOnly(next.capture.only);
-    this.observer.configure(next);
+    this.#capture.configure(next);
     this.#guard.configure(next.guard);
-    this.#disabled.configure(next.capture.disabledFile);
     await this.#credentials.load(next);
     this.naming.configure(next);
     if (knowledge !== undefined) {
@@ -421,24 +353,16 @@ class Supervisor implements AdminView {
   }
 
   #handleSignals(): void {
-    const stop = () => void this.#stop();
-    process.on('SIGTERM', stop);
-    process.on('SIGINT', stop);
-    process.on('SIGHUP', () => {
-      this.reload().catch(() => undefined); // it was logged, and the old configuration stays
+    handleSignals({
+      stop: () => void this.#stop(),
+      reload: () => {
+        this.reload().catch(() => undefined); // it was logged, and the old configuration stays
+      },
+      reopenLogs: () => {
+        for (const worker of this.#workforce?.workers ?? []) worker.reopenLogs();
+        for (const { worker } of this.leftovers) worker.reopenLogs();
+      },
     });
-    process.on('SIGUSR1', () => {
-      for (const worker of this.#workers ?? []) worker.reopenLogs();
-      for (const { worker } of this.leftovers) worker.reopenLogs();
-    });
-  }
-
-  #watchdog(): void {
-    const interval = watchdogInterval(process.env, process.pid);
-    if (interval === undefined) return;
-    // The image before this one asked for more patience.
-    if (this.#inherited !== undefined) this.#notifier.patience(interval * 2);
-    setInterval(() => this.#notifier.tell('watchdog'), interval).unref();
   }
 
   /** New connections go direct first; then live ones may finish; then everything of ours is taken out. */
@@ -453,7 +377,7 @@ class Supervisor implements AdminView {
   async #stopOnce(): Promise<void> {
     this.#serving.stop();
     this.#guard.stop();
-    this.#disabled.stop();
+    this.#capture.disregardFile();
     this.readiness.set('draining', 'the agent stops');
     this.#notifier.tell('stopping', 'draining');
     const { managed } = this.#notifier;
@@ -466,23 +390,18 @@ class Supervisor implements AdminView {
     const left = alone ? undefined : drainTimeout;
     const leftovers = this.#succession?.leftovers.leave(left);
     // A service manager leaves the workers alone: they finish by themselves, and the next agent can start meanwhile.
-    if (managed) await this.#workers?.leave(left);
+    if (managed) await this.#workforce?.workers.leave(left);
     else {
-      await this.#workers?.drain(drainTimeout, EXIT_GRACE_MS);
+      await this.#workforce?.workers.drain(drainTimeout, EXIT_GRACE_MS);
       await this.interception.remove();
     }
     await leftovers;
     this.#succession?.close();
     this.#listeners.close();
     this.#sockets?.close();
-    this.exemptions.stop();
-    await this.observer.stop();
+    await this.#capture.close();
     this.#poller.close();
-    await Promise.all([
-      this.knowledge.stop(),
-      this.naming.stop(),
-      ...this.#servers.map((server) => server.close()),
-    ]);
+    await Promise.all([this.knowledge.stop(), this.naming.stop(), this.#servers.close()]);
     this.#log.info('stopped');
     this.#log.flush(() => this.#end());
   }

@@ -48,7 +48,11 @@ describe('an agent that cannot serve', () => {
       servers: ['b'],
       services: { open: OPEN, closed: CLOSED },
       properties: { closed: { mode: 'strict' } },
-      config: { daemon: { workers: 1 } },
+      // What happens without the guard; with it: guard.test.ts.
+      config: {
+        daemon: { workers: 1 },
+        guard: { maxDescriptorsPercent: 100, returnAfter: '500ms', returnMax: '500ms' },
+      },
     });
     mesh = pair.mesh('a');
     const watch = (port: number) =>
