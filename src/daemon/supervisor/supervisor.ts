@@ -8,7 +8,7 @@ import { Poller } from '../../io/poller.ts';
 import { MeshError } from '../../model/errors.ts';
 import type { NodeName } from '../../model/service.ts';
 import { createLog, type Log } from '../../telemetry/log.ts';
-import type { WorkerSettings } from '../control.ts';
+import type { WorkerSettings } from '../control/messages.ts';
 import { GuardDriver } from '../guard/guard-driver.ts';
 import { makeDirectories, nodeName } from '../host.ts';
 import type { FallbackFiles } from '../interception/fallback-files.ts';
@@ -288,7 +288,7 @@ class Supervisor implements AdminView {
       ...{ log: this.#log, poller: this.#poller, program: this.#program, adoptable: this.#notifier.managed },
       config: () => this.#config,
       settings: () => this.#workerSettings(),
-      onMetrics: (name, delta) => this.#metrics.worker(name, delta as never),
+      onMetrics: (name, delta) => this.#metrics.worker(name, delta),
       onGone: (name) => this.#metrics.leftoverGone(name),
       known: () => this.knowledge.known,
     });

@@ -22,10 +22,11 @@ import { SelfTestResponder } from '../../proxy/self-test.ts';
 import { ZoneRelay } from '../../proxy/zone-relay.ts';
 import { lookup } from '../../route/lookup.ts';
 import { AccessLog } from '../../telemetry/access-log.ts';
+import type { MetricsDelta } from '../../telemetry/counters.ts';
 import type { Log } from '../../telemetry/log.ts';
 import { Gateways } from '../../zone/gateways.ts';
 import { judgeRelay } from '../../zone/relay-request.ts';
-import type { WorkerList, WorkerListing, WorkerSettings } from '../control.ts';
+import type { WorkerList, WorkerListing, WorkerSettings } from '../control/messages.ts';
 import { descriptorShortage, VitalCounts, type Vitals } from '../guard/vitals.ts';
 import { LastLeg } from '../succession/last-leg.ts';
 import { LISTEN_BACKLOG, type Listener } from '../succession/listeners.ts';
@@ -122,6 +123,7 @@ export class NodeDataPlane implements DataPlane {
       snapshot,
       callerService,
       maxHops: () => this.#settings.config.zoneAgent.maxHops,
+      agentPatience: () => this.#settings.config.balance.agentPatience,
       gateways: this.#gateways,
       delivery,
       openStream: (target, request) => this.#tunnels.open(target, request),
@@ -273,7 +275,7 @@ export class NodeDataPlane implements DataPlane {
     return { items: tunnels.slice(0, limit), total: tunnels.length };
   }
 
-  metrics(): unknown {
+  metrics(): MetricsDelta {
     return this.#metrics.drain(this.#tunnels.list());
   }
 
