@@ -5,7 +5,7 @@ import { MeshError } from '../model/errors.ts';
 import type { Command, CommandResult, CommandRunner } from './command.ts';
 import { type LiveTables, parseTables } from './live-table.ts';
 import { type Family, families, OWN_PREFIX } from './names.ts';
-import { tables } from './rules/fragment.ts';
+import { type Table, tables } from './rules/fragment.ts';
 import { parseMember } from './sets.ts';
 
 /** Seconds that iptables may wait for another program's lock. */
@@ -27,6 +27,8 @@ export interface Backend {
   readonly families: readonly Family[];
   /** Why IPv6 is left out, if it is. */
   readonly withoutIpv6: string | undefined;
+  /** Families that have the security table, which kernels may be built without. */
+  readonly backstop: readonly Family[];
   /** Between `iptables` and `-restore`: `-nft`, `-legacy`, or nothing on versions before 1.8. */
   readonly variant: '-nft' | '-legacy' | '';
 }
@@ -47,6 +49,9 @@ function systemError(what: string, result: CommandResult, input = ''): MeshError
   const said = result.stderr.trim().replace(/\s*\n\s*/g, '; ');
   return new MeshError('system', 'kernel', `${what} ${why}: ${said}${at}`, { retry: 'safe' });
 }
+
+/** Printed, with exit code 0, when another tool has put native nft rules into a table of that name. */
+const INCOMPATIBLE = /^# Table [`'](\w+)['`] is incompatible.*$/m;
 
 async function readsOne(path: string): Promise<boolean> {
   return (await readFile(path, 'utf8').catch(() => '')).trim() === '1';
@@ -89,11 +94,30 @@ export class Netfilter {
       throw new MeshError('configuration', 'operator', message);
     }
     const variant = version[3] === undefined ? '' : kind === 'nft' ? '-nft' : '-legacy';
-    const base: Backend = { kind, version: version[0], variant, families: ['ipv4'], withoutIpv6: undefined };
+    const base: Backend = {
+      kind,
+      version: version[0],
+      variant,
+      families: ['ipv4'],
+      withoutIpv6: undefined,
+      backstop: [],
+    };
     const ipv4 = new Netfilter(base, runner, environment);
     const withoutIpv6 = await ipv4.#withoutIpv6(capture.ipv6);
-    const families: readonly Family[] = withoutIpv6 === undefined ? ['ipv4', 'ipv6'] : ['ipv4'];
-    return new Netfilter({ ...base, families, withoutIpv6 }, runner, environment);
+    const used: readonly Family[] = withoutIpv6 === undefined ? ['ipv4', 'ipv6'] : ['ipv4'];
+    // Of a family that is not used any more, too: something of ours may stand there.
+    const backstop: Family[] = [];
+    for (const family of families) if (await ipv4.#hasTable(family, 'security')) backstop.push(family);
+    return new Netfilter({ ...base, families: used, withoutIpv6, backstop }, runner, environment);
+  }
+
+  /** Legacy loads and makes the table when it is asked; with nft there are all, unless native rules bear that name. */
+  async #hasTable(family: Family, table: Table): Promise<boolean> {
+    const program = this.#program(family, 'save');
+    return this.#run({ program, args: ['-t', table] }, RUN_TIMEOUT_MS).then(
+      (saved) => !INCOMPATIBLE.test(saved),
+      () => false,
+    );
   }
 
   async #withoutIpv6(wanted: Config['capture']['ipv6']): Promise<string | undefined> {
@@ -121,18 +145,17 @@ export class Netfilter {
     return result.stdout;
   }
 
-  /** The tables of one family. */
+  /** The tables of one family; without the security table where there is none. */
   async readTables(family: Family): Promise<LiveTables> {
     const program = this.#program(family, 'save');
+    const asked = tables.filter((table) => table !== 'security' || this.backend.backstop.includes(family));
     const save = (args: readonly string[]): Promise<string> => this.#run({ program, args }, RUN_TIMEOUT_MS);
     let saved = '';
     // Only root may ask iptables-legacy-save which tables there are.
     if (this.backend.kind === 'nft') saved = await save([]);
-    else for (const table of tables) saved += await save(['-t', table]);
-    // Printed, with exit code 0, when another tool has put native nft rules into a table of that name.
-    const incompatible = /^# Table [`'](\w+)['`] is incompatible.*$/gm;
-    for (const [line, table] of saved.matchAll(incompatible)) {
-      if (tables.some((own) => own === table)) throw new MeshError('system', 'operator', line.slice(2));
+    else for (const table of asked) saved += await save(['-t', table]);
+    for (const [line, table] of saved.matchAll(new RegExp(INCOMPATIBLE, 'gm'))) {
+      if (asked.some((own) => own === table)) throw new MeshError('system', 'operator', line.slice(2));
     }
     return parseTables(saved);
   }

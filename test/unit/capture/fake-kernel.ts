@@ -94,7 +94,7 @@ export class FakeKernel implements CommandRunner {
       if (verb === '') continue;
       if (verb === 'create') {
         if (set !== undefined) refuse('set with the same name already exists');
-        this.sets.set(name, { options: line.slice(line.indexOf('family')), members: new Set() });
+        this.sets.set(name, { options: line.split(' ').slice(3).join(' '), members: new Set() });
       } else if (set === undefined) refuse('The set with the given name does not exist');
       else if (verb === 'add') {
         if (!tolerant && set.members.has(value)) refuse('already added');
@@ -118,7 +118,7 @@ type Chains = Map<string, string[]>;
 function freshTables(): Record<Table, Chains> {
   const builtin = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
   const fresh = (): Chains => new Map(builtin.map((chain) => [chain, []]));
-  return { raw: fresh(), mangle: fresh(), nat: fresh(), filter: fresh() };
+  return { raw: fresh(), mangle: fresh(), nat: fresh(), filter: fresh(), security: fresh() };
 }
 
 function saved(name: Table, table: Chains): string {
