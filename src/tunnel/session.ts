@@ -31,6 +31,8 @@ export interface SessionEvents {
   stream(open: OpenRequest, stream: TunnelStream, session: TunnelSession): void;
   /** HELLO arrived. */
   open?(session: TunnelSession): void;
+  /** It was asked to prove that it lives, and did. */
+  answered?(session: TunnelSession): void;
   /** Over, exactly once. `undefined`: an orderly end. */
   closed?(session: TunnelSession, error: MeshError | undefined): void;
 }
@@ -39,6 +41,10 @@ export interface SessionEvents {
 const RTT_FRESH = 200;
 /** A peer that was silent for this long may be gone, in ms. */
 const QUIET_AFTER = 1000;
+/** So may one that owes the answer to a PING for this long, in ms, and for two round trips. */
+const OWED_QUIET = 250;
+/** An OPEN takes a PING along when the last one is older than this, in ms: slow callees are told from silent peers. */
+const OPEN_PING = 50;
 
 /** One tunnel: a byte stream after its WebSocket handshake, and the streams in it. */
 export class TunnelSession implements StreamLink, WireSink {
@@ -132,6 +138,7 @@ export class TunnelSession implements StreamLink, WireSink {
   /** Opens a queued stream in this session; the caller has asked `hasRoom`. */
   adopt(stream: TunnelStream): void {
     stream.attach(this, this.#streams.add(stream));
+    this.#pingAfter(OPEN_PING, performance.now());
     if (this.#streams.usedUp) this.drain();
   }
 
@@ -143,7 +150,11 @@ export class TunnelSession implements StreamLink, WireSink {
   }
 
   windowSent(now: number): void {
-    if (!this.#pacer.markPending && now - this.#pacer.markedTime > RTT_FRESH) this.outbox.ping(now);
+    this.#pingAfter(RTT_FRESH, now);
+  }
+
+  #pingAfter(age: number, now: number): void {
+    if (!this.#pacer.markPending && now - this.#pacer.markedTime > age) this.outbox.ping(now);
   }
 
   /** Takes no new stream from the peer; ends when the live ones are done. */
@@ -165,8 +176,15 @@ export class TunnelSession implements StreamLink, WireSink {
     this.#finish(error, error.code === 'protocol' ? 1002 : 1011, error.code, error.message);
   }
 
+  /** For how long, in ms, the peer has owed the answer to a PING without a byte of anything; 0 while it owes none. */
+  get silence(): number {
+    const since = this.#pacer.owedSince;
+    return since === undefined ? 0 : performance.now() - Math.max(since, this.#wire.heardAt);
+  }
+
   get quiet(): boolean {
-    return performance.now() - this.#wire.heardAt > QUIET_AFTER;
+    if (performance.now() - this.#wire.heardAt > QUIET_AFTER) return true;
+    return this.silence > Math.max(OWED_QUIET, 2 * (this.minRtt ?? 0));
   }
 
   /** Asks the peer for a sign of life; without one within `timeout` ms the session is lost. One probe at a time. */
@@ -175,10 +193,12 @@ export class TunnelSession implements StreamLink, WireSink {
     this.#probing = true;
     const before = this.bytesIn;
     this.outbox.ping(performance.now());
-    setTimeout(() => {
+    const judge = (): void => {
       this.#probing = false;
       if (this.bytesIn === before) this.lost('no answer to a probe');
-    }, timeout).unref();
+    };
+    // When this process itself was held up, the answer is there already and is read before it judges.
+    setTimeout(() => setImmediate(judge), timeout).unref();
   }
 
   /** A whole frame came. */
@@ -214,6 +234,7 @@ export class TunnelSession implements StreamLink, WireSink {
       case frameType.pong:
         if (!this.#pacer.acked(readPing(body), performance.now())) this.#wire.flood.control();
         this.outbox.poke();
+        if (this.#probing) this.#events.answered?.(this);
         break;
       default: // also an empty DATA frame
         this.#wire.flood.control();
