@@ -14,6 +14,9 @@ import { type ToWorker, type WorkerSettings, workerLists } from './messages.ts';
 /** Values in one message: a service of 20,000 instances with all the labels that they may have. */
 const MAX_VALUES = 4_000_000;
 
+/** What a timer of Node takes; a longer one would be over at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 type Fields = Readonly<Record<string, unknown>>;
 
 const forms: { readonly [T in ToWorker['t']]: (message: Fields) => boolean } = {
@@ -136,5 +139,5 @@ function isCount(value: unknown): boolean {
 
 /** Milliseconds. */
 function isDuration(value: unknown): boolean {
-  return typeof value === 'number' && value >= 0;
+  return typeof value === 'number' && value >= 0 && value <= MAX_TIMER_MS;
 }
