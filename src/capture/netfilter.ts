@@ -5,7 +5,7 @@ import { MeshError } from '../model/errors.ts';
 import type { Command, CommandResult, CommandRunner } from './command.ts';
 import { type LiveTables, parseTables } from './live-table.ts';
 import { type Family, families, OWN_PREFIX } from './names.ts';
-import { type Table, tables } from './rules/fragment.ts';
+import { tables } from './rules/fragment.ts';
 import { parseMember } from './sets.ts';
 
 /** Seconds that iptables may wait for another program's lock. */
@@ -51,7 +51,7 @@ function systemError(what: string, result: CommandResult, input = ''): MeshError
 }
 
 /** Printed, with exit code 0, when another tool has put native nft rules into a table of that name. */
-const INCOMPATIBLE = /^# Table [`'](\w+)['`] is incompatible.*$/m;
+const INCOMPATIBLE = /^# Table [`'](\w+)['`] is incompatible.*$/gm;
 
 async function readsOne(path: string): Promise<boolean> {
   return (await readFile(path, 'utf8').catch(() => '')).trim() === '1';
@@ -107,15 +107,18 @@ export class Netfilter {
     const used: readonly Family[] = withoutIpv6 === undefined ? ['ipv4', 'ipv6'] : ['ipv4'];
     // Of a family that is not used any more, too: something of ours may stand there.
     const backstop: Family[] = [];
-    for (const family of families) if (await ipv4.#hasTable(family, 'security')) backstop.push(family);
+    for (const family of families) if (await ipv4.#hasSecurity(family)) backstop.push(family);
     return new Netfilter({ ...base, families: used, withoutIpv6, backstop }, runner, environment);
   }
 
-  /** Legacy loads and makes the table when it is asked; with nft there are all, unless native rules bear that name. */
-  async #hasTable(family: Family, table: Table): Promise<boolean> {
-    const program = this.#program(family, 'save');
-    return this.#run({ program, args: ['-t', table] }, RUN_TIMEOUT_MS).then(
-      (saved) => !INCOMPATIBLE.test(saved),
+  /**
+   * Legacy says it when it is asked, and makes the table then. nft needs none, unless native rules bear that name; it
+   * would make one, too, if it were asked for it by name.
+   */
+  async #hasSecurity(family: Family): Promise<boolean> {
+    const args = this.backend.kind === 'nft' ? [] : ['-t', 'security'];
+    return this.#run({ program: this.#program(family, 'save'), args }, RUN_TIMEOUT_MS).then(
+      (saved) => ![...saved.matchAll(INCOMPATIBLE)].some(([, table]) => table === 'security'),
       () => false,
     );
   }
@@ -154,7 +157,7 @@ export class Netfilter {
     // Only root may ask iptables-legacy-save which tables there are.
     if (this.backend.kind === 'nft') saved = await save([]);
     else for (const table of asked) saved += await save(['-t', table]);
-    for (const [line, table] of saved.matchAll(new RegExp(INCOMPATIBLE, 'gm'))) {
+    for (const [line, table] of saved.matchAll(INCOMPATIBLE)) {
       if (asked.some((own) => own === table)) throw new MeshError('system', 'operator', line.slice(2));
     }
     return parseTables(saved);

@@ -8,7 +8,6 @@ import { FakeKernel } from './fake-kernel.ts';
 const capture = (over: object = {}, names?: object) => captureConfig({ ipv6: 'on', ...over }, names);
 const keys = (...texts: string[]): readonly string[] => texts;
 const want = (exempt: AllowList = [], redirect: readonly string[] = []) => wantedOf(redirect, exempt);
-const INCOMPATIBLE = "# Table `security' is incompatible, use 'nft' tool.\n";
 const numbered = (from: number, to: number): readonly string[] =>
   Array.from({ length: to - from }, (_, i) => `10.0.${(from + i) >> 8}.${(from + i) & 255}:80`);
 
@@ -304,14 +303,7 @@ describe('Interception', () => {
     for (const version of ['iptables v1.8.9 (nf_tables)', 'iptables v1.8.9 (legacy)']) {
       kernel = new FakeKernel();
       kernel.version = version;
-      // Legacy says so when it is asked, nft when something else bears the name.
-      kernel.fail = ({ program, args, input }) => {
-        if (!program.startsWith('iptables')) return undefined;
-        if (args.includes('security') && version.includes('legacy'))
-          return { stderr: 'do you need to insmod?' };
-        if (args.includes('security')) return { code: 0, stdout: INCOMPATIBLE };
-        return input?.includes('*security') ? { stderr: 'line 1 failed' } : undefined;
-      };
+      kernel.withoutSecurity.add('iptables');
       interception = open();
       await interception.apply(strict);
       expect(interception.status()).toMatchObject({ state: 'applied', backend: { backstop: ['ipv6'] } });
