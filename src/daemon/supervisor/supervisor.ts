@@ -37,6 +37,7 @@ import { Reloader } from './reloader.ts';
 import { Servers } from './servers.ts';
 import { feedWatchdog, handleSignals } from './service-manager.ts';
 import { SupervisorMetrics } from './supervisor-metrics.ts';
+import { TransparentDemand } from './transparent-demand.ts';
 import { TransparentSockets, transparentSocketPath } from './transparent-sockets.ts';
 import { Workforce } from './workforce.ts';
 
@@ -92,7 +93,7 @@ class Supervisor implements AdminView {
   #workforce: Workforce | undefined;
   /** Watches descriptors that Node's own modules cannot; open for as long as the agent runs. */
   readonly #poller = new Poller();
-  #sockets: TransparentSockets | undefined;
+  readonly #transparent: TransparentDemand;
   #config: Config;
   #stopping: Promise<void> | undefined;
   /** The start did not succeed. */
@@ -153,6 +154,12 @@ class Supervisor implements AdminView {
       goOn: () => this.#tellReady(),
     });
     this.#servers = new Servers(this, this.#metrics);
+    const path = transparentSocketPath(config.daemon.runtimeDirectory);
+    this.#transparent = new TransparentDemand(
+      this.node,
+      () => new TransparentSockets(this.#poller, path, this.#log),
+      this.#log,
+    );
     this.#ended = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -215,10 +222,7 @@ class Supervisor implements AdminView {
       () => this.#credentials.load(this.#config),
       () => this.naming.load(),
       () => this.knowledge.load(),
-      () => {
-        const path = transparentSocketPath(config.daemon.runtimeDirectory);
-        this.#sockets = new TransparentSockets(this.#poller, path, this.#log);
-      },
+      () => this.#transparent.follow(this.knowledge.catalogue),
       () => this.#succession!.gather(this.#listeners.all),
       () => {
         this.#workforce = this.#newWorkforce(this.#succession!);
@@ -348,6 +352,7 @@ class Supervisor implements AdminView {
     if (knowledge !== undefined) {
       await this.#feed.replace(knowledge);
       this.naming.follow(knowledge.catalogue);
+      this.#transparent.follow(knowledge.catalogue);
     }
     this.workers.configure(this.#workerSettings());
   }
@@ -398,7 +403,7 @@ class Supervisor implements AdminView {
     await leftovers;
     this.#succession?.close();
     this.#listeners.close();
-    this.#sockets?.close();
+    this.#transparent.close();
     await this.#capture.close();
     this.#poller.close();
     await Promise.all([this.knowledge.stop(), this.naming.stop(), this.#servers.close()]);
