@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readBounded } from '../io/read-bounded.ts';
 import { type CgroupName, cgroupName } from './cgroup-name.ts';
-import { readBounded } from './read-bounded.ts';
 
 /** Most directories that one walk looks at: systemd makes some hundreds, and what a unit makes below itself comes last. */
 const MOST_DIRECTORIES = 10_000;

@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { readBounded } from './read-bounded.ts';
+import { readBounded } from '../io/read-bounded.ts';
 
 /** How often the file is looked at, at most; only while somebody asks. */
 const LOOK_MS = 1_000;
