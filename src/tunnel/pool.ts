@@ -192,7 +192,7 @@ export class TunnelPool {
     for (const { stream } of queue) stream.fail(error.code, false, error.message);
   }
 
-  /** The one dial of a peer: whoever comes meanwhile waits for it, as long as he likes. */
+  /** The one dial of a peer: whoever comes meanwhile waits for it, or goes elsewhere. */
   #dial(peer: Peer, silence = 0): void {
     peer.dials(silence);
     this.#tunnels++;

@@ -12,7 +12,7 @@ export const balance = z
       .describe('For services that name no policy of their own.'),
     connectTimeout: duration('5s').describe('Bound on reaching one instance.'),
     agentPatience: duration('1s').describe(
-      'How long the agent of a permissive instance may take to answer before the instance is reached directly.',
+      'How long another agent may be silent before its callers go another way, where there is one.',
     ),
     attempts: z
       .int()
