@@ -141,7 +141,6 @@ async function script(...args: string[]): Promise<string> {
     MESH_NODE_DAEMON_STATE_DIRECTORY: join(mesh.directory, 'state'),
     MESH_NODE_DAEMON_RUNTIME_DIRECTORY: join(mesh.directory, 'run'),
     WITHDRAW_HOSTS: hostsFile(),
-    WITHDRAW_LOCK: join(a.directory, 'lock'),
   };
   return a.must([SCRIPT, ...args], { env });
 }
