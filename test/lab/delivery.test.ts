@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Authority, type CatalogueDocument, MeshHost, Program, TUNNEL_PORT } from '../support/mesh.ts';
@@ -289,6 +289,11 @@ describe('what a service sees of its caller', () => {
       `${await host.must(['ip', 'rule', 'show'])}${await host.must(['ip', '-6', 'rule', 'show'])}`;
     expect((await way(b)).match(/fwmark 0x20000000/g)).toHaveLength(2);
     expect(await way(a)).not.toContain('fwmark');
+    // Nor are sockets that may take any address to be had anywhere else.
+    const offered = await Promise.all(
+      [callee, caller].map(({ directory }) => readdir(join(directory, 'run'))),
+    );
+    expect(offered.map((names) => names.includes('sockets.sock'))).toEqual([true, false]);
   });
 
   test('while the supervisor stands still connections wait for it', async () => {
