@@ -95,7 +95,8 @@ kind == "sets" {
   next
 }
 
-NR == 1 && /^# backend (nft|legacy|plain)$/ { line[++count] = $0; next }
+NR == 1 && !/^# backend (nft|legacy|plain)$/ { bad() }
+NR == 1 { line[++count] = $0; next }
 ended { bad() }
 /^# end$/ { ended = 1; next }
 /^\*(raw|mangle|nat|filter|security)$/ || /^COMMIT$/ { line[++count] = $0; next }
