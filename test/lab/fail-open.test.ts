@@ -208,7 +208,7 @@ describe('SIGSTOP', () => {
     await soonDirect('all workers stopped');
     await everythingBy('mesh');
     await strictIs('mesh');
-    for (const pid of await mesh.workers()) expect(pids).not.toContain(pid);
+    await waitFor('all are replaced', async () => !(await mesh.workers()).some((pid) => pids.includes(pid)));
   });
 
   test('of the supervisor: nothing changes; its workers are not blamed for it', async () => {
