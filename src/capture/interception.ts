@@ -1,4 +1,5 @@
 import type { Config } from '../config/schema.ts';
+import { reasonOf } from '../model/errors.ts';
 import { withBackstop } from './backstop.ts';
 import type { SetPlan } from './capture-plan.ts';
 import { cgroupExists, withCgroups } from './cgroups.ts';
@@ -233,7 +234,7 @@ export class Interception {
       }
       this.#lastError = undefined;
     } catch (error) {
-      this.#lastError = error instanceof Error ? error.message : String(error);
+      this.#lastError = reasonOf(error);
       this.#kernel?.distrust();
       this.#machine.transition('failed', this.#lastError);
       throw error;

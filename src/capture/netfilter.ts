@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Config } from '../config/schema.ts';
 import type { EndpointKey } from '../model/address.ts';
-import { MeshError } from '../model/errors.ts';
+import { MeshError, reasonOf } from '../model/errors.ts';
 import type { Command, CommandResult, CommandRunner } from './command.ts';
 import { type LiveTables, parseTables } from './live-table.ts';
 import { type Family, families, OWN_PREFIX } from './names.ts';
@@ -132,7 +132,7 @@ export class Netfilter {
     if ((await readFile('/proc/net/if_inet6', 'utf8').catch(() => undefined)) === undefined) return 'no IPv6';
     return this.readTables('ipv6').then(
       () => undefined,
-      (error: unknown) => `no IPv6 tables: ${error instanceof Error ? error.message : String(error)}`,
+      (error: unknown) => `no IPv6 tables: ${reasonOf(error)}`,
     );
   }
 
