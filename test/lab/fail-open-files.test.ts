@@ -60,6 +60,18 @@ async function goesDirect(): Promise<void> {
     expect(await left.call(b.address(family), PORT)).toBe(`b ${a.address(family)}`);
 }
 
+/** Runs the script with these shell scripts in place of programs. */
+async function withPrograms(programs: Readonly<Record<string, string>>, ...args: string[]) {
+  const directory = join(a.directory, 'programs');
+  await mkdir(directory);
+  for (const [name, text] of Object.entries(programs))
+    await writeFile(join(directory, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  const path = `PATH=${directory}:/usr/sbin:/usr/bin:/sbin:/bin`;
+  const outcome = await a.exec(['env', path, ...left.command(...args)], { env: left.environment });
+  await rm(directory, { recursive: true });
+  return outcome;
+}
+
 const names = async (): Promise<string[]> =>
   (await readFile(left.hosts, 'utf8')).split('\n').filter((line) => /^[0-9a-f:.]+ .*\./.test(line));
 
@@ -127,13 +139,7 @@ describe('files', () => {
   });
 
   test('unattended-rules cannot be run as the agent’s user: what redirects is emptied, and it is said', async () => {
-    const programs = join(a.directory, 'programs');
-    await mkdir(programs);
-    await writeFile(join(programs, 'setpriv'), '#!/bin/sh\nexit 127\n', { mode: 0o755 });
-    const { code, stderr } = await a.exec(
-      ['env', `PATH=${programs}:/usr/sbin:/usr/bin:/sbin:/bin`, ...left.command('now')],
-      { env: left.environment },
-    );
+    const { code, stderr } = await withPrograms({ setpriv: 'exit 127' }, 'now');
     expect({ code, stderr }).toEqual({
       code: 1,
       stderr: 'mesh-node: what holds without the agent could not be put in place\n',
@@ -155,6 +161,21 @@ describe('a host that boots', () => {
     await goesDirect();
     await refusesStrict();
   });
+
+  // Before the legacy tables are made: they stay as long as the namespace.
+  test.each([
+    ['legacy', true],
+    ['nf_tables', false],
+  ])(
+    'whose iptables is the one of %s: modules are loaded by root where iptables itself would',
+    async (kind, loaded) => {
+      const asked = join(a.directory, `asked-${kind}`);
+      const iptables = `echo 'iptables v1.8.9 (${kind})'`;
+      await withPrograms({ iptables, modprobe: `echo "$@ $(id -u)" >>${asked}` }, 'boot');
+      const said = await readFile(asked, 'utf8').catch(() => undefined);
+      expect(said).toBe(loaded ? '-qa ip_tables ip6_tables 0\n' : undefined);
+    },
+  );
 
   test('with iptables-legacy, whose lock the agent’s user may not open', async () => {
     await left.write(left.said('legacy').texts);
