@@ -241,6 +241,14 @@ COMMIT
       '*nat\n:MESH_KEEP - [0:0]\n:MESH_OUT - [0:0]\n-A MESH_KEEP -m conntrack --ctstate NEW -j RETURN\n-D OUTPUT -j MESH_OUT\n-D MINE -p tcp -g MESH_OLD\n-X MESH_OUT\nCOMMIT\n',
     );
     expect(renderRules(planNothing('ipv4'), parseTables(''))).toBe('');
+    // What marks for the refusals, and leads the answers of live connections back, is none that takes any.
+    const others = parseTables(
+      ['mangle', 'security']
+        .map((name) => `*${name}\n:MESH_IN - [0:0]\n-A INPUT -j MESH_IN\nCOMMIT\n`)
+        .join(''),
+    );
+    expect(renderRules(planInert('ipv4'), others)).not.toContain('MESH_IN');
+    expect(renderRules(planNothing('ipv4'), others).match(/-X MESH_IN/g)).toHaveLength(2);
   });
 
   it('renders sets by family, for those that the rules of a state name', () => {
