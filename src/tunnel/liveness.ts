@@ -52,15 +52,15 @@ export class Liveness {
     if (!pacer.markPending && now - pacer.markedTime > age) this.#outbox.ping(now);
   }
 
-  /** Asks for a sign of life; without one within `timeout` ms the peer is lost. One probe at a time. */
-  probe(timeout: number): void {
+  /** Asks for a sign of life; `unanswered` is called without one within `timeout` ms. One probe at a time. */
+  probe(timeout: number, unanswered: (detail: string) => void): void {
     if (this.#probing) return;
     this.#probing = true;
     const before = this.#heard.bytesIn;
     this.#outbox.ping(performance.now());
     const judge = (): void => {
       this.#probing = false;
-      if (this.#heard.bytesIn === before) this.#lost('no answer to a probe');
+      if (this.#heard.bytesIn === before) unanswered('no answer to a probe');
     };
     // When this process itself was held up, the answer is there already and is read before it judges.
     setTimeout(() => setImmediate(judge), timeout).unref();

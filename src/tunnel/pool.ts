@@ -18,8 +18,6 @@ const MAX_QUEUED = 8192;
 const PROBE_TIMEOUT = 2000;
 /** A session that is lost sooner than this counts as a failed dial, in ms. */
 const FLAP = 1000;
-/** One that owes it for this long is lost, in ms. */
-const LOST_AFTER = 2000;
 
 /** One line of `mesh-node status`, and of the metrics. */
 export interface TunnelStats {
@@ -153,7 +151,7 @@ export class TunnelPool {
   /** No session can be trusted to take it: it waits for another one. `doubtful`: one that owes a sign of life. */
   #openAnew(peer: Peer, doubtful: TunnelSession | undefined, wanted: Wanted): void {
     const silence = doubtful?.silence ?? 0;
-    doubtful?.probe(Math.max(DOUBT_AFTER, LOST_AFTER - silence));
+    doubtful?.doubt();
     const refusal = this.#refusal(peer);
     if (refusal === undefined) {
       peer.queue.push(wanted);

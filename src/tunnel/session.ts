@@ -39,6 +39,10 @@ export interface SessionEvents {
 
 /** A round trip older than this is measured afresh while WINDOWs are sent, in ms. */
 const RTT_FRESH = 200;
+/** A peer that owes a sign of life for this long has lost what waits for its ACCEPT, in ms. */
+const UNANSWERED_AFTER = 2000;
+/** How often it is judged again, in ms. */
+const JUDGE_EVERY = 500;
 /** An OPEN takes a PING along when the last one is older than this, in ms: slow callees are told from silent peers. */
 const OPEN_PING = 50;
 
@@ -178,7 +182,21 @@ export class TunnelSession implements StreamLink, WireSink {
 
   /** Asks the peer for a sign of life; without one within `timeout` ms the session is lost. One probe at a time. */
   probe(timeout: number): void {
-    if (this.state !== 'closed') this.#liveness.probe(timeout);
+    if (this.state !== 'closed') this.#liveness.probe(timeout, (detail) => this.lost(detail));
+  }
+
+  /** Asks the peer for a sign of life, for streams that wait for its ACCEPT; those that stand have more time. */
+  doubt(): void {
+    if (this.state === 'closed') return;
+    const timeout = Math.max(JUDGE_EVERY, UNANSWERED_AFTER - this.silence);
+    this.#liveness.probe(timeout, (detail) => this.#unanswered(detail));
+  }
+
+  /** Streams that stand wait for another interval: networks and machines come back, and plain TCP would wait as well. */
+  #unanswered(detail: string): void {
+    for (const stream of this.#streams.all()) stream.giveUp(detail);
+    if (this.#streams.size === 0 || this.silence >= this.settings.keepaliveInterval) this.lost(detail);
+    else this.doubt();
   }
 
   /** A whole frame came. */

@@ -36,8 +36,8 @@ export interface StreamLink extends SilenceSource {
   readonly minRtt: number | undefined;
   /** A WINDOW leaves now: a fresh round trip may be wanted. */
   windowSent(now: number): void;
-  /** A stream waits too long: without a sign of life within `timeout` ms the session is lost. */
-  probe(timeout: number): void;
+  /** A stream waits too long: without a sign of life all that wait for their ACCEPT are given up. */
+  doubt(): void;
   /** The owner accepted an offered stream. */
   taken(stream: TunnelStream): void;
   /** The stream is over. */
@@ -46,8 +46,6 @@ export interface StreamLink extends SilenceSource {
 
 /** A session that owes a sign of life for this long gets no new stream while another may be had, in ms. */
 export const DOUBT_AFTER = 500;
-/** How long the peer has for a sign of life once a stream has waited too long for its ACCEPT, in ms. */
-const DOUBT_TIMEOUT = 1000;
 
 const closedByNobody: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
 
@@ -194,18 +192,30 @@ export class TunnelStream implements Channel, OutboxClient {
   reset(code: ErrorCode = 'reset', detail = '', delivered: boolean = this.#receive.handedOut): void {
     if (this.#state === 'closed') return;
     const why: ChannelClose = { reason: 'local', delivered: this.#send.sent > 0, detail };
+    this.#abort({ code, delivered: this.#state !== 'offered' && delivered, detail });
+    this.#defer(() => this.handler.close(why));
+  }
+
+  #abort(reset: ResetBody): void {
     // An OPEN that never left needs no RESET: the peer does not know the stream.
     if (this.#link !== undefined && this.#open === undefined) {
-      this.#reset = { code, delivered: this.#state !== 'offered' && delivered, detail };
+      this.#reset = reset;
       this.#link.outbox.wait(this);
     }
     this.#finish();
-    this.#defer(() => this.handler.close(why));
   }
 
   /** The owner has waited too long for the ACCEPT: the tunnel has to prove that it lives. */
   doubt(): void {
-    if (this.#state === 'opening') this.#link?.probe(DOUBT_TIMEOUT);
+    if (this.#state === 'opening') this.#link?.doubt();
+  }
+
+  /** Its session does not wait for the ACCEPT any longer; the peer is told, should it live after all. */
+  giveUp(detail: string): void {
+    if (this.#state !== 'opening') return;
+    const delivered = this.#send.sent > 0;
+    this.#abort({ code: 'timeout', delivered: false, detail });
+    this.handler.close({ reason: 'tunnel-lost', delivered, source: 'peer', detail });
   }
 
   pause(): void {

@@ -10,7 +10,7 @@ export const tunnel = z
     port: port(15008).describe('Port of the tunnel listener.'),
     handshakeTimeout: duration('5s').describe('Bound on TCP connect, TLS and WebSocket handshake together.'),
     keepaliveInterval: duration('10s').describe(
-      'A tunnel without traffic is pinged this often; two missed answers end it.',
+      'A tunnel without traffic is pinged this often; two missed answers end it, one where callers wait for it.',
     ),
     idleTimeout: duration('5m').describe('A tunnel without streams is closed after this.'),
     maxStreams: count(4096).describe('Streams that a peer may have open on one tunnel.'),

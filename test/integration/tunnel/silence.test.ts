@@ -1,6 +1,8 @@
 import { createServer, type Server, type Socket, connect as tcpConnect } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ChannelClose } from '../../../src/io/channel.ts';
+import type { TunnelSettings } from '../../../src/tunnel/context.ts';
 import { TunnelPool } from '../../../src/tunnel/pool.ts';
 import type { TunnelStream } from '../../../src/tunnel/stream.ts';
 import {
@@ -74,9 +76,10 @@ class Freezer {
   }
 }
 
-async function setup() {
+async function setup(client: Partial<TunnelSettings> = {}) {
   let freezer: Freezer | undefined;
   const pair = await makePair(authority, {
+    client,
     through: async (to) => {
       const made = await Freezer.before(to);
       freezer = made.freezer;
@@ -124,10 +127,10 @@ function watch(stream: TunnelStream): Seen {
 }
 
 describe('a tunnel that stands', () => {
-  test('its silence is measured, its bytes stay here, the next stream gets another tunnel, and it is lost', async () => {
+  test('its silence is measured, its bytes stay here, the next stream gets another tunnel; what stands goes on', async () => {
     const { pair, freezer, first, open } = await setup();
     expect(first.stream.silence).toBe(0);
-    freezer.freeze();
+    const thaw = freezer.freeze();
     const asked = open();
     await until('it owes an answer', () => asked.stream.silence > QUIET_MS);
     const held = open();
@@ -139,12 +142,31 @@ describe('a tunnel that stands', () => {
     await until('served by another tunnel', () => next.received === 5);
     expect(pair.dials).toEqual(['ok', 'ok']);
     expect([next.stream.silence, next.stream.doubtful]).toEqual([0, false]);
-    await until('the silent one is lost', () => held.close !== undefined);
+    await until('what waits in the silent one is given up', () => held.close !== undefined);
     expect(held.close).toMatchObject({ reason: 'tunnel-lost', delivered: false });
-    expect(first.close).toMatchObject({ reason: 'tunnel-lost' });
+    expect(asked.close).toMatchObject({ reason: 'tunnel-lost' });
     const last = open();
     await until('served', () => last.opened);
     expect(pair.dials).toHaveLength(2);
+    expect(first.close, 'what stands has more time').toBeUndefined();
+    thaw();
+    first.stream.write(Buffer.from('hello'));
+    await until('it goes on where it was', () => first.received === 5);
+    const states = () => pair.offers.map(({ stream }) => stream.state).sort();
+    await until('the peer has let go of what was given up', () =>
+      isDeepStrictEqual(states(), ['closed', 'closed', 'open', 'open', 'open']),
+    );
+  });
+
+  test('one that stays silent is lost, with what stands in it', async () => {
+    const { freezer, first, open } = await setup({ keepaliveInterval: 2500 });
+    freezer.freeze();
+    const asked = open();
+    asked.stream.doubt();
+    await until('what waits is given up', () => asked.close !== undefined);
+    expect(first.close).toBeUndefined();
+    await until('it is lost', () => first.close !== undefined);
+    expect(first.close).toMatchObject({ reason: 'tunnel-lost', detail: 'no answer to a probe' });
   });
 
   test('one that is heard again takes over who waits for a dial', async () => {
