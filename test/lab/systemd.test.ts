@@ -17,6 +17,8 @@ import { REPOSITORY, Topology } from '../support/topology.ts';
 const UNIT = 'mesh-node.service';
 const UNITS = [UNIT, 'mesh-node-zone-agent.service', 'mesh-node-fallback.service'];
 const PORT = 8080;
+/** Rules for the time without the agent. */
+const LEFT = '/var/lib/mesh-node/fallback/rules-ipv4';
 const NET_ADMIN = 12n;
 const NET_RAW = 13n;
 
@@ -362,9 +364,16 @@ test('systemctl stop is quick and intercepts nothing any more; connections go di
 });
 
 test('mesh-node drain: the agent ends, and stays away until it is started', async () => {
+  // Also when the script finds something to complain about: a file that the daemon cannot replace.
+  await a.must(['sh', '-c', `echo garbage >/run/garbage; touch ${LEFT}; mount --bind /run/garbage ${LEFT}`]);
   await a.must(['systemctl', 'start', UNIT]);
   await a.must(['mesh-node', 'drain']);
   await waitFor('it has ended', async () => (await a.show(UNIT, 'SubState')) === 'dead');
+  const complaint = `${LEFT}:1: not a line that the agent writes: garbage`;
+  await waitFor('it was said', async () =>
+    (await a.journal(UNIT, 'withdraw-rules')).some((line) => line.includes(complaint)),
+  );
+  await a.must(['umount', LEFT]);
   expect(await a.show(UNIT, 'Result')).toBe('success');
   expect(await ours(a)).not.toContain('REDIRECT');
   expect(await caller()).toBe('direct');
