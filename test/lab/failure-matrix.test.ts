@@ -97,7 +97,7 @@ beforeAll(async () => {
       closed: { mode: 'strict', addresses: [`${ANY}:${CLOSED}`] },
     },
     grants: { b: { host: ['open', 'closed', 'gossip'] } },
-    config: { capture: { deadAfter: '1s' }, daemon: { workers: 1 }, tunnel: { keepaliveInterval: '1s' } },
+    config: { capture: { deadAfter: '1s' }, daemon: { workers: 1 } },
   };
   await site.start(plan, async (mesh) => {
     if (!['a', 'b'].includes(mesh.host.name)) return;
@@ -153,16 +153,33 @@ async function breakProcess(
   return restart;
 }
 
-/** A zone-agent that carries what a sends to the other data centre just now, on this or on the far side. */
+/** More than the PINGs of a tunnel that carries nothing, in bytes. */
+const CARRIED = 1000;
+
+/** The zone-agent that carries what a sends to the other data centre just now, on this or on the far side. */
 async function gatewayInUse(side: 'gw1' | 'gw2'): Promise<string> {
   const from = side === 'gw1' ? ['a'] : ['gw1a', 'gw1b'];
-  return waitFor(`a tunnel to ${side}`, async () => {
+  const network = side === 'gw1' ? 'dc1' : 'ingress';
+  const gateways = [`${side}a`, `${side}b`];
+  /** The kernel's count of what was sent to each of them. */
+  const carried = async (): Promise<ReadonlyMap<string, number>> => {
+    const bytes = new Map<string, number>();
     for (const name of from) {
-      const { tunnels } = (await agent(name).api('/v1/tunnels')) as TunnelsAnswer;
-      const found = tunnels.find(({ peer, streams }) => peer.startsWith(side) && streams > 0);
-      if (found !== undefined) return found.peer;
+      const ss = ['ss', '-HtinO', 'state', 'established', `dport = :${TUNNEL_PORT}`];
+      for (const line of (await topology.host(name).must(ss)).split('\n')) {
+        const to = gateways.find((gateway) =>
+          line.includes(` ${topology.host(gateway).address('ipv4', network)}:`),
+        );
+        const sent = Number(/\bbytes_sent:(\d+)/.exec(line)?.[1] ?? 0);
+        if (to !== undefined) bytes.set(to, (bytes.get(to) ?? 0) + sent);
+      }
     }
-    return undefined;
+    return bytes;
+  };
+  const before = await carried();
+  return waitFor(`a tunnel to ${side} carries something`, async () => {
+    const now = await carried();
+    return gateways.find((gateway) => (now.get(gateway) ?? 0) - (before.get(gateway) ?? 0) > CARRIED);
   });
 }
 
