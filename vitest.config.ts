@@ -3,10 +3,13 @@ import { defineConfig } from 'vitest/config';
 // The poller lives in a process's main loop, hence the forks pool everywhere. Lab tests have namespaces and addresses of
 // their own for each file and wait more than they work: three at a time on two cores (236 s; one at a time 410 s).
 const LAB_WORKERS = 3;
+/** The others compute; of two cores Vitest would take one. */
+const WORKERS = 2;
 
 export default defineConfig({
   test: {
     pool: 'forks',
+    maxWorkers: WORKERS,
     projects: [
       { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000 } },
       {

@@ -176,7 +176,7 @@ describe('InterceptionDriver', () => {
     await waitFor('rules', redirects);
     await driver.withdraw();
     await driver.remove();
-    expect([...kernel.sets.keys()]).toEqual(['MESH_STRICT4', 'MESH_HOST4']);
+    expect([...kernel.sets.keys()]).toEqual(['MESH_STRICT4', 'MESH_HOST4', 'MESH_BESIDE4', 'MESH_PORT4']);
     expect(kernel.families.iptables.filter.get('OUTPUT')).toEqual(['-j MESH_GUARD']);
     expect(kernel.families.iptables.raw.get('OUTPUT')).toEqual([]);
   });
