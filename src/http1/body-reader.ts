@@ -169,8 +169,7 @@ export class BodyReader {
       this.#state = DATA;
       return;
     }
-    this.#scanner ??= new SectionScanner(this.#side, 'none', {
-      startLine: 0,
+    this.#scanner ??= new SectionScanner(this.#side, undefined, {
       bytes: this.#limits.trailers,
       fields: this.#limits.trailerFields,
       tooLarge: 'trailers-too-large',

@@ -13,7 +13,7 @@ import type { ResponseHead } from './response-head.ts';
  * becomes of the connection, and those fields only that are meant for the next one. So whatever stands behind, and
  * however it reads what RFC 9112 leaves open, it sees the one request that was decided about.
  *
- * A head is made as a latin1 string: its length is its number of bytes, and `Buffer.latin1Write` puts it before the
+ * A head is made as a latin1 string: its length is its number of bytes, and `Buffer.write` puts it before the
  * content in one buffer. Lines that are in the usual form already are taken over in runs, not one by one.
  */
 

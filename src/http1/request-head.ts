@@ -38,7 +38,8 @@ export interface RequestHead {
 
 /** Makes a head of what `scanner` read. Throws an {@link HttpRefusal} where the parts do not go together. */
 export function requestHead(scanner: SectionScanner, limits: Http1Limits): RequestHead {
-  const { text, marks, firstEnd, minor } = scanner;
+  const { text, marks } = scanner;
+  const { firstEnd, secondEnd, minor } = scanner.line!;
   const method = knownMethod(text, firstEnd, limits.methods);
   if (method === undefined) throw refusal('method-unknown');
   const fields = new Fields(text, marks);
@@ -77,11 +78,11 @@ export function requestHead(scanner: SectionScanner, limits: Http1Limits): Reque
   }
   if (host < 0 && minor === 1) throw refusal('host-missing');
 
-  const { form, path, scheme, authority } = parseTarget(method, text.slice(firstEnd + 1, scanner.secondEnd));
+  const { form, path, scheme, authority } = parseTarget(method, text.slice(firstEnd + 1, secondEnd));
   const connection = connectionOptions('request', fields, connections);
   return {
     method,
-    target: form === 'origin' ? path : text.slice(firstEnd + 1, scanner.secondEnd),
+    target: form === 'origin' ? path : text.slice(firstEnd + 1, secondEnd),
     form,
     path,
     scheme,

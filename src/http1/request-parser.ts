@@ -1,5 +1,6 @@
 import { BodyReader } from './body-reader.ts';
 import { CR, LF } from './characters.ts';
+import { FirstLine } from './first-line.ts';
 import { DEFAULT_LIMITS, type Http1Limits } from './limits.ts';
 import type { MessageSink } from './message-sink.ts';
 import { HttpRefusal } from './refusal.ts';
@@ -24,8 +25,7 @@ export class RequestParser {
   constructor(sink: MessageSink<RequestHead>, limits: Http1Limits = DEFAULT_LIMITS) {
     this.#sink = sink;
     this.#limits = limits;
-    this.#scanner = new SectionScanner('request', 'request', {
-      startLine: limits.startLine,
+    this.#scanner = new SectionScanner('request', new FirstLine('request', limits.startLine), {
       bytes: limits.head,
       fields: limits.fields,
       tooLarge: 'head-too-large',

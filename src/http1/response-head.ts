@@ -33,7 +33,8 @@ const SWITCHING_PROTOCOLS = 101;
 
 /** Makes a head of what `scanner` read in answer to `asked`. Throws an {@link HttpRefusal}. */
 export function responseHead(scanner: SectionScanner, asked: Asked): ResponseHead {
-  const { text, marks, firstEnd, secondEnd, minor } = scanner;
+  const { text, marks } = scanner;
+  const { firstEnd, secondEnd, minor } = scanner.line!;
   const status = Number(text.slice(firstEnd, firstEnd + 3));
   const fields = new Fields(text, marks);
   let connections = 0;

@@ -1,4 +1,5 @@
 import { BodyReader } from './body-reader.ts';
+import { FirstLine } from './first-line.ts';
 import { DEFAULT_LIMITS, type Http1Limits, MAX_INTERIM } from './limits.ts';
 import type { MessageSink } from './message-sink.ts';
 import { HttpRefusal } from './refusal.ts';
@@ -24,8 +25,7 @@ export class ResponseParser {
 
   constructor(sink: MessageSink<ResponseHead>, limits: Http1Limits = DEFAULT_LIMITS) {
     this.#sink = sink;
-    this.#scanner = new SectionScanner('response', 'response', {
-      startLine: limits.startLine,
+    this.#scanner = new SectionScanner('response', new FirstLine('response', limits.startLine), {
       bytes: limits.head,
       fields: limits.fields,
       tooLarge: 'head-too-large',

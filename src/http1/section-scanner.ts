@@ -1,7 +1,8 @@
-import { COLON, CR, HTAB, LF, SP, TARGET, TOKEN, VALUE } from './characters.ts';
+import { COLON, CR, HTAB, LF, SP, TOKEN, VALUE } from './characters.ts';
 import { CANONICAL, MARKS } from './fields.ts';
+import type { FirstLine } from './first-line.ts';
 import { knownField } from './known-fields.ts';
-import { MAX_FIELDS, MAX_METHOD } from './limits.ts';
+import { MAX_FIELDS } from './limits.ts';
 import { HttpRefusal, type RefusalReason, type Side } from './refusal.ts';
 
 /*
@@ -10,12 +11,8 @@ import { HttpRefusal, type RefusalReason, type Side } from './refusal.ts';
  * stopped: what is found, and which byte is refused, never depends on how they were cut, nor does the work.
  */
 
-/** What a section begins with; trailers have no first line. */
-export type FirstLine = Side | 'none';
-
 /** Bounds of one kind of section, in bytes and lines, and what is said when they are passed. */
 export interface SectionBounds {
-  readonly startLine: number;
   readonly bytes: number;
   readonly fields: number;
   readonly tooLarge: RefusalReason;
@@ -23,24 +20,15 @@ export interface SectionBounds {
 }
 
 /** Where reading stands. The constants are inlined: this is the hottest loop of the codec. */
-const METHOD = 0;
-const TARGET_START = 1;
-const TARGET_REST = 2;
-const VERSION = 3;
-const AFTER_VERSION = 4;
-const STATUS = 5;
-const AFTER_STATUS = 6;
-const REASON = 7;
-const LINE_LF = 8;
-const FIELD = 9;
-const NAME = 10;
-const SPACE = 11;
-const VALUE_REST = 12;
-const VALUE_LF = 13;
-const LAST_LF = 14;
-const DONE = 15;
+const FIRST_LINE = 0;
+const FIELD = 1;
+const NAME = 2;
+const SPACE = 3;
+const VALUE_REST = 4;
+const VALUE_LF = 5;
+const LAST_LF = 6;
+const DONE = 7;
 
-const HTTP_1 = Uint8Array.from('HTTP/1.', (each) => each.charCodeAt(0));
 const FIRST_KEPT = 1024;
 
 /** Positions of the section being read. One for all: it is used only while a section in one piece is read. */
@@ -51,9 +39,8 @@ const NONE: readonly number[] = [];
 /** Reads one section after the other; `begin` before each. */
 export class SectionScanner {
   readonly #side: Side;
-  readonly #first: FirstLine;
   readonly #bounds: SectionBounds;
-  #state: number = METHOD;
+  #state: number = FIELD;
   /** Position from the beginning of the section. */
   #at = 0;
   /** Where the token, line or value being read begins. */
@@ -66,19 +53,16 @@ export class SectionScanner {
   #kept: Buffer | undefined;
   #keptLength = 0;
 
-  /** End of the method, or begin of the status. */
-  firstEnd = 0;
-  /** End of the request target, or of the reason. */
-  secondEnd = 0;
-  minor: 0 | 1 = 1;
+  /** Undefined for trailers, which have no first line. */
+  readonly line: FirstLine | undefined;
   /** What was read: latin1, line ends included. Set when the section is complete. */
   text = '';
   /** See `fields.ts`. Set when the section is complete. */
   marks: readonly number[] = NONE;
 
-  constructor(side: Side, first: FirstLine, bounds: SectionBounds) {
+  constructor(side: Side, line: FirstLine | undefined, bounds: SectionBounds) {
     this.#side = side;
-    this.#first = first;
+    this.line = line;
     this.#bounds = bounds;
     if (bounds.fields > MAX_FIELDS) throw new RangeError(`more than ${MAX_FIELDS} fields`);
     this.begin();
@@ -86,7 +70,8 @@ export class SectionScanner {
 
   /** Forgets what was read. */
   begin(): void {
-    this.#state = this.#first === 'request' ? METHOD : this.#first === 'response' ? VERSION : FIELD;
+    this.#state = this.line === undefined ? FIELD : FIRST_LINE;
+    this.line?.begin();
     this.#at = 0;
     this.#start = 0;
     this.#used = 0;
@@ -215,12 +200,9 @@ export class SectionScanner {
           break;
         }
         default: {
-          this.#at = i - base;
-          this.#start = start - base;
-          this.#state = state;
-          i = base + this.#firstLine(b, base, to);
-          state = this.#state;
-          start = base + this.#start;
+          const line = this.line!;
+          i = line.read(b, base, i, to);
+          if (line.done) state = FIELD;
         }
       }
     }
@@ -243,109 +225,5 @@ export class SectionScanner {
     marks[used + 3] = to - base;
     marks[used + 4] = canonical ? this.#kind | CANONICAL : this.#kind;
     this.#used = used + MARKS;
-  }
-
-  /** Reads one part of the first line, or as much of it as is there; returns the position after it. */
-  #firstLine(b: Uint8Array, base: number, to: number): number {
-    let i = base + this.#at;
-    const start = base + this.#start;
-    // One more than the bound is looked at: that byte is the one which is refused.
-    const last = Math.min(to, base + this.#bounds.startLine + 1);
-    switch (this.#state) {
-      case METHOD: {
-        while (i < to && TOKEN[b[i]!] === 1 && i - start <= MAX_METHOD) i++;
-        if (i === to) break;
-        if (i - start > MAX_METHOD) this.#refuse('method-unknown');
-        if (b[i] !== SP || i === start) this.#refuse('request-line');
-        this.firstEnd = i - base;
-        i++;
-        this.#state = TARGET_START;
-        break;
-      }
-      case TARGET_START: {
-        if (TARGET[b[i]!] !== 1) this.#refuse('request-line');
-        this.#state = TARGET_REST;
-        break;
-      }
-      case TARGET_REST: {
-        while (i < last && TARGET[b[i]!] === 1) i++;
-        if (i - base > this.#bounds.startLine) this.#refuse('start-line-too-long');
-        if (i === to) break;
-        if (b[i] !== SP) this.#refuse(b[i] === CR || b[i] === LF ? 'request-line' : 'target-invalid');
-        this.secondEnd = i - base;
-        i++;
-        this.#start = i - base;
-        this.#state = VERSION;
-        break;
-      }
-      case VERSION: {
-        i = this.#version(b, i, start, to);
-        break;
-      }
-      case AFTER_VERSION: {
-        if (this.#first === 'request') {
-          if (b[i] !== CR) this.#refuse(b[i] === LF ? 'line-end' : 'request-line');
-          this.#state = LINE_LF;
-        } else {
-          if (b[i] !== SP) this.#refuse('status-line');
-          this.firstEnd = i + 1 - base;
-          this.#start = i + 1 - base;
-          this.#state = STATUS;
-        }
-        i++;
-        break;
-      }
-      case STATUS: {
-        // The first digit is not 0: there is no such class (RFC 9110, 15).
-        const least = i === start ? 0x31 : 0x30;
-        if (b[i]! < least || b[i]! > 0x39) this.#refuse('status-line');
-        i++;
-        if (i - start === 3) this.#state = AFTER_STATUS;
-        break;
-      }
-      case AFTER_STATUS: {
-        // Servers exist that leave out the space before a reason that is empty.
-        this.secondEnd = i - base;
-        if (b[i] === CR) this.#state = LINE_LF;
-        else if (b[i] === SP) this.#state = REASON;
-        else this.#refuse('status-line');
-        i++;
-        break;
-      }
-      case REASON: {
-        while (i < last && VALUE[b[i]!] === 1) i++;
-        if (i - base > this.#bounds.startLine) this.#refuse('status-line');
-        if (i === to) break;
-        if (b[i] !== CR) this.#refuse(b[i] === LF ? 'line-end' : 'status-line');
-        this.secondEnd = i - base;
-        i++;
-        this.#state = LINE_LF;
-        break;
-      }
-      case LINE_LF: {
-        if (b[i] !== LF) this.#refuse('line-end');
-        i++;
-        this.#state = FIELD;
-        break;
-      }
-    }
-    return i - base;
-  }
-
-  /** `HTTP/1.` and 0 or 1. Another number is a version, anything else is nonsense. */
-  #version(b: Uint8Array, from: number, start: number, to: number): number {
-    let i = from;
-    while (i < to && i - start < HTTP_1.length && b[i] === HTTP_1[i - start]) i++;
-    if (i === to) return i;
-    const code = b[i]!;
-    const place = i - start;
-    const isDigit = code >= 0x30 && code <= 0x39;
-    if (place !== HTTP_1.length || (code !== 0x30 && code !== 0x31)) {
-      if (isDigit && (place === 5 || place === HTTP_1.length)) this.#refuse('version-unsupported');
-      this.#refuse(this.#first === 'request' ? 'request-line' : 'status-line');
-    }
-    this.minor = code === 0x31 ? 1 : 0;
-    this.#state = AFTER_VERSION;
-    return i + 1;
   }
 }
