@@ -35,16 +35,16 @@ const KEPT = new Set([
 /** Reads the Connection fields, `count` lines of which there are. The usual ones allocate nothing. */
 export function connectionOptions(side: Side, fields: Fields, count: number): ConnectionOptions {
   if (count === 0) return NOTHING;
-  if (count === 1) {
-    const { text, marks } = fields;
-    for (let at = 0; at < marks.length; at += MARKS) {
-      if (fields.kind(at / MARKS) !== known.connection) continue;
-      const from = marks[at + 2]!;
-      const to = marks[at + 3]!;
+  const { text, marks } = fields;
+  for (let at = 0; at < marks.length; at += MARKS) {
+    if (fields.kind(at / MARKS) !== known.connection) continue;
+    if (fields.hasTab(at / MARKS)) throw new HttpRefusal(side, 'connection-invalid');
+    const from = marks[at + 2]!;
+    const to = marks[at + 3]!;
+    if (count === 1) {
       if (equalsIgnoringCase(text, from, to, 'keep-alive')) return KEEP_ALIVE;
       if (equalsIgnoringCase(text, from, to, 'close')) return CLOSE;
       if (equalsIgnoringCase(text, from, to, 'upgrade')) return UPGRADE;
-      break;
     }
   }
   return parse(side, fields.getAll('connection'));
@@ -56,7 +56,7 @@ function parse(side: Side, lines: readonly string[]): ConnectionOptions {
     const members = line.split(',', MAX_CONNECTION_OPTIONS + 1);
     if (members.length > MAX_CONNECTION_OPTIONS) throw new HttpRefusal(side, 'connection-invalid');
     for (const member of members) {
-      const option = member.replace(/^[ \t]+|[ \t]+$/g, '').toLowerCase();
+      const option = member.replace(/^ +| +$/g, '').toLowerCase();
       // Empty members are to be ignored (RFC 9110, 5.6.1.2).
       if (option === '') continue;
       if (!consistsOf(option, 0, option.length, TOKEN)) throw new HttpRefusal(side, 'connection-invalid');

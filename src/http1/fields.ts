@@ -1,4 +1,4 @@
-import { equalsIgnoringCase } from './characters.ts';
+import { CR, equalsIgnoringCase, HTAB } from './characters.ts';
 
 /*
  * The fields of a head or of a trailer section, as they stand in its text. A section is one string, made by one copy of
@@ -66,6 +66,19 @@ export class Fields {
   /** What the field line `index` is to the codec. */
   kind(index: number): KnownField {
     return (this.marks[index * MARKS + 4]! & KNOWN_MASK) as KnownField;
+  }
+
+  /**
+   * True when a tab stands between the colon and the end of the line `index`. It is white space by the letter of RFC 9110,
+   * but servers exist (node) that do not take it in fields about framing and the connection, where it is refused.
+   */
+  hasTab(index: number): boolean {
+    const { text } = this;
+    for (let at = this.marks[index * MARKS + 1]!; ; at++) {
+      const code = text.charCodeAt(at);
+      if (code === CR) return false;
+      if (code === HTAB) return true;
+    }
   }
 
   /** Index of the first line named `name` (lower case) from `from` on; -1 when there is none. Allocates nothing. */

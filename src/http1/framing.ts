@@ -34,12 +34,13 @@ export function contentFields(side: Side, minor: 0 | 1, fields: Fields): Content
     if (kind === known.contentLength) {
       if (length >= 0) refuse(side, 'length-repeated');
       length = contentLength(text, marks[at + 2]!, marks[at + 3]!);
-      if (length < 0) refuse(side, 'length-invalid');
+      if (length < 0 || fields.hasTab(at / MARKS)) refuse(side, 'length-invalid');
     } else if (kind === known.transferEncoding) {
       if (chunked) refuse(side, 'coding-repeated');
       if (minor === 0) refuse(side, 'coding-version');
       const problem = codingProblem(text, marks[at + 2]!, marks[at + 3]!);
       if (problem !== undefined) refuse(side, problem);
+      if (fields.hasTab(at / MARKS)) refuse(side, 'coding-not-chunked');
       chunked = true;
     }
   }

@@ -43,6 +43,7 @@ export const refusals = {
   'trailer-field': [400, 'a trailer field that must not be one (RFC 9110, 6.5.1)'],
   'trailers-too-large': [431, 'the trailer section is too large (RFC 6585, 5)'],
   'upgrade-unasked': [502, 'the protocol was switched without being asked to (RFC 9110, 15.2.2)'],
+  'interim-last': [502, 'an interim answer says that nothing follows it (RFC 9110, 15.2)'],
   'too-many-interim': [502, 'too many interim answers (RFC 9110, 15.2)'],
   'unasked-response': [502, 'bytes of an answer that nobody asked for (RFC 9112, 9.2)'],
   incomplete: [400, 'the connection ended within a message (RFC 9112, 8)'],

@@ -30,7 +30,7 @@ export interface RequestHead {
   readonly keepAlive: boolean;
   /** The client waits for `100 Continue` before it sends the content. */
   readonly expectsContinue: boolean;
-  /** Protocols that the client would like to switch to; undefined when it does not ask. */
+  /** Protocols that the client would like to switch to; undefined when it does not ask, or cannot. */
   readonly upgrade: string | undefined;
   /** The client takes trailers (`TE: trailers`). */
   readonly takesTrailers: boolean;
@@ -80,6 +80,7 @@ export function requestHead(scanner: SectionScanner, limits: Http1Limits): Reque
 
   const { form, path, scheme, authority } = parseTarget(method, text.slice(firstEnd + 1, secondEnd));
   const connection = connectionOptions('request', fields, connections);
+  const framing = requestFraming(method, minor, fields);
   return {
     method,
     target: form === 'origin' ? path : text.slice(firstEnd + 1, secondEnd),
@@ -89,11 +90,11 @@ export function requestHead(scanner: SectionScanner, limits: Http1Limits): Reque
     authority: authority ?? (host < 0 ? '' : fields.value(host)),
     minor,
     fields,
-    framing: requestFraming(method, minor, fields),
+    framing,
     connection,
     keepAlive: !connection.close && (minor === 1 || connection.keepAlive),
     expectsContinue,
-    upgrade: upgrades > 0 && minor === 1 && connection.upgrade ? upgradeOf(fields) : undefined,
+    upgrade: upgrades > 0 && connection.upgrade && mayUpgrade(minor, framing) ? upgradeOf(fields) : undefined,
     takesTrailers,
   };
 }
@@ -106,6 +107,14 @@ function requestFraming(method: string, minor: 0 | 1, fields: Fields): Framing {
   if (method === 'CONNECT') return NO_CONTENT;
   if (chunked) return CHUNKED;
   return length < 0 ? NO_CONTENT : { kind: 'length', length };
+}
+
+/**
+ * Not in HTTP/1.0 (RFC 9110, 7.8), and not with content: Java's and curl's clients offer h2c with any request, and servers
+ * exist (node's `upgrade` event) that take the content for bytes of the new protocol. It is an ordinary request then.
+ */
+function mayUpgrade(minor: 0 | 1, framing: Framing): boolean {
+  return minor === 1 && (framing.kind === 'none' || (framing.kind === 'length' && framing.length === 0));
 }
 
 /** The protocols of Upgrade: names, each perhaps with a version (RFC 9110, 7.8). */

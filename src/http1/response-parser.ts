@@ -130,6 +130,7 @@ export class ResponseParser {
   #head(more: boolean): void {
     const head = responseHead(this.#scanner, this.#asked!);
     if (head.interim) {
+      if (!head.keepAlive) throw new HttpRefusal('response', 'interim-last');
       if (++this.#interim > MAX_INTERIM) throw new HttpRefusal('response', 'too-many-interim');
       this.#scanner.begin();
       this.#sink.head(head);
