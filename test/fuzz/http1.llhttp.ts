@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import type { Message } from './http1.record.ts';
+import type { Message } from '../unit/http1/record.ts';
 
 /*
  * Node's own parser (llhttp, as `node:http` uses it: strict), reached below `node:http`, where its events can be seen one

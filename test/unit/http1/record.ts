@@ -1,11 +1,11 @@
-import type { Fields } from '../../src/http1/fields.ts';
-import type { Http1Limits } from '../../src/http1/limits.ts';
-import type { MessageSink } from '../../src/http1/message-sink.ts';
-import { HttpRefusal, type RefusalReason } from '../../src/http1/refusal.ts';
-import type { RequestHead } from '../../src/http1/request-head.ts';
-import { RequestParser } from '../../src/http1/request-parser.ts';
-import type { Asked, ResponseHead } from '../../src/http1/response-head.ts';
-import { ResponseParser } from '../../src/http1/response-parser.ts';
+import type { Fields } from '../../../src/http1/fields.ts';
+import type { Http1Limits } from '../../../src/http1/limits.ts';
+import type { MessageSink } from '../../../src/http1/message-sink.ts';
+import { HttpRefusal, type RefusalReason } from '../../../src/http1/refusal.ts';
+import type { RequestHead } from '../../../src/http1/request-head.ts';
+import { RequestParser } from '../../../src/http1/request-parser.ts';
+import type { Asked, ResponseHead } from '../../../src/http1/response-head.ts';
+import { ResponseParser } from '../../../src/http1/response-parser.ts';
 
 /** A message as a parser told it, in a form that any two parsers can be compared in. */
 export interface Message {
@@ -119,9 +119,17 @@ export function readResponse(
   asked: Asked,
   cuts: Cuts = [],
   ended = true,
+  onTrailers?: (trailers: Fields) => void,
 ): Reading<ResponseHead> & { reusable: boolean } {
   const reading: Reading<ResponseHead> = { messages: [], heads: [], rest: '', refusal: undefined };
-  const parser = new ResponseParser(recorder(reading, (head) => `${head.status} ${head.reason}`));
+  const sink = recorder(reading, (head: ResponseHead) => `${head.status} ${head.reason}`);
+  const parser = new ResponseParser({
+    ...sink,
+    end: (trailers) => {
+      sink.end(trailers);
+      if (trailers !== undefined) onTrailers?.(trailers);
+    },
+  });
   parser.begin(asked);
   let reusable = false;
   guarded(reading, () => {
