@@ -210,6 +210,7 @@ export class BodyReader {
       }
       this.trailers = trailers;
     }
+    scanner.begin();
     this.#state = DONE;
     return at;
   }

@@ -1,6 +1,6 @@
 import { consistsOf, equalsIgnoringCase, TOKEN } from './characters.ts';
 import { FieldNames } from './field-names.ts';
-import { type Fields, known, MARKS } from './fields.ts';
+import { type Fields, KNOWN_MASK, known, MARKS } from './fields.ts';
 import { MAX_CONNECTION_OPTIONS } from './limits.ts';
 import { HttpRefusal, type Side } from './refusal.ts';
 
@@ -37,7 +37,7 @@ export function connectionOptions(side: Side, fields: Fields, count: number): Co
   if (count === 0) return NOTHING;
   const { text, marks } = fields;
   for (let at = 0; at < marks.length; at += MARKS) {
-    if (fields.kind(at / MARKS) !== known.connection) continue;
+    if ((marks[at + 4]! & KNOWN_MASK) !== known.connection) continue;
     if (fields.hasTab(at / MARKS)) throw new HttpRefusal(side, 'connection-invalid');
     const from = marks[at + 2]!;
     const to = marks[at + 3]!;

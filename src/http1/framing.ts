@@ -1,5 +1,5 @@
 import { equalsIgnoringCase } from './characters.ts';
-import { type Fields, known, MARKS } from './fields.ts';
+import { type Fields, KNOWN_MASK, known, MARKS } from './fields.ts';
 import { HttpRefusal, type RefusalReason, type Side } from './refusal.ts';
 
 /**
@@ -30,7 +30,7 @@ export function contentFields(side: Side, minor: 0 | 1, fields: Fields): Content
   let length = -1;
   let chunked = false;
   for (let at = 0; at < marks.length; at += MARKS) {
-    const kind = fields.kind(at / MARKS);
+    const kind = marks[at + 4]! & KNOWN_MASK;
     if (kind === known.contentLength) {
       if (length >= 0) refuse(side, 'length-repeated');
       length = contentLength(text, marks[at + 2]!, marks[at + 3]!);

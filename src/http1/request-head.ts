@@ -1,7 +1,7 @@
 import { isAuthority } from './authority.ts';
 import { consistsOf, equalsIgnoringCase, TOKEN } from './characters.ts';
 import { type ConnectionOptions, connectionOptions } from './connection-options.ts';
-import { Fields, known, MARKS } from './fields.ts';
+import { Fields, KNOWN_MASK, known, MARKS } from './fields.ts';
 import { CHUNKED, contentFields, type Framing, NO_CONTENT } from './framing.ts';
 import type { Http1Limits } from './limits.ts';
 import { knownMethod } from './methods.ts';
@@ -51,7 +51,7 @@ export function requestHead(scanner: SectionScanner, limits: Http1Limits): Reque
   let takesTrailers = false;
   for (let at = 0; at < marks.length; at += MARKS) {
     const index = at / MARKS;
-    switch (fields.kind(index)) {
+    switch (marks[at + 4]! & KNOWN_MASK) {
       case known.host:
         if (host >= 0) throw refusal('host-repeated');
         if (!isAuthority(text, marks[at + 2]!, marks[at + 3]!, false)) throw refusal('host-invalid');

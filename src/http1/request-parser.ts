@@ -47,7 +47,6 @@ export class RequestParser {
   /** Makes ready for the next request of the connection. */
   next(): void {
     if (this.#phase !== 'done') return;
-    this.#scanner.begin();
     this.#phase = 'before';
     this.#mayBeEmptyLine = true;
   }
@@ -125,6 +124,8 @@ export class RequestParser {
 
   #head(): void {
     const head = requestHead(this.#scanner, this.#limits);
+    // Lets go of the text: an idle connection holds none.
+    this.#scanner.begin();
     this.#body.begin(head.framing);
     this.#phase = 'body';
     this.#sink.head(head);

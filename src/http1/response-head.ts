@@ -1,5 +1,5 @@
 import { type ConnectionOptions, connectionOptions } from './connection-options.ts';
-import { Fields, known, MARKS } from './fields.ts';
+import { Fields, KNOWN_MASK, known, MARKS } from './fields.ts';
 import { CHUNKED, contentFields, type Framing, NO_CONTENT, OPAQUE, UNTIL_CLOSE } from './framing.ts';
 import { HttpRefusal } from './refusal.ts';
 import type { SectionScanner } from './section-scanner.ts';
@@ -35,11 +35,12 @@ const SWITCHING_PROTOCOLS = 101;
 export function responseHead(scanner: SectionScanner, asked: Asked): ResponseHead {
   const { text, marks } = scanner;
   const { firstEnd, secondEnd, minor } = scanner.line!;
-  const status = Number(text.slice(firstEnd, firstEnd + 3));
+  const digit = (place: number): number => text.charCodeAt(firstEnd + place) - 0x30;
+  const status = digit(0) * 100 + digit(1) * 10 + digit(2);
   const fields = new Fields(text, marks);
   let connections = 0;
   for (let at = 0; at < marks.length; at += MARKS) {
-    if (fields.kind(at / MARKS) === known.connection) connections++;
+    if ((marks[at + 4]! & KNOWN_MASK) === known.connection) connections++;
   }
   const connection = connectionOptions('response', fields, connections);
   const { chunked, length } = contentFields('response', minor, fields);

@@ -59,7 +59,6 @@ export class ResponseParser {
     this.#asked = asked;
     this.#interim = 0;
     this.#untilClose = false;
-    this.#scanner.begin();
     this.#phase = 'head';
   }
 
@@ -129,10 +128,11 @@ export class ResponseParser {
   /** `more`: bytes of the chunk are left. */
   #head(more: boolean): void {
     const head = responseHead(this.#scanner, this.#asked!);
+    // Lets go of the text: an idle connection holds none.
+    this.#scanner.begin();
     if (head.interim) {
       if (!head.keepAlive) throw new HttpRefusal('response', 'interim-last');
       if (++this.#interim > MAX_INTERIM) throw new HttpRefusal('response', 'too-many-interim');
-      this.#scanner.begin();
       this.#sink.head(head);
       return;
     }

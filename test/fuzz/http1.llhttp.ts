@@ -26,9 +26,6 @@ interface Common {
 }
 const { HTTPParser, methods } = createRequire(import.meta.url)('_http_common') as Common;
 
-/** Methods that node's parser takes in HTTP. */
-export { METHODS as nodeMethods } from 'node:http';
-
 const MAX_HEAD = 256 * 1024;
 
 export interface NodeReading {

@@ -2,9 +2,9 @@ import { expect, test } from 'vitest';
 import { lastChunkText, writeChunk } from '../../src/http1/chunk-writer.ts';
 import { requestHeadText, responseHeadText } from '../../src/http1/head-writer.ts';
 import type { RequestHead } from '../../src/http1/request-head.ts';
+import { type Message, readRequests, readResponse } from '../unit/http1/record.ts';
 import { cutsFor, generate, random } from './http1.generate.ts';
 import { readWithNode } from './http1.llhttp.ts';
-import { type Message, readRequests, readResponse } from '../unit/http1/record.ts';
 
 const RUNS = Number(process.env['MESH_FUZZ_RUNS'] ?? 10_000);
 const seed = Number(process.env['MESH_FUZZ_SEED'] ?? Date.now() % 2 ** 31);
