@@ -59,3 +59,21 @@ export function equalsIgnoringCase(text: string, from: number, to: number, lower
   }
   return true;
 }
+
+/**
+ * The members of a comma-separated list, without SP and HTAB around them, in one pass. Not `trim`, which would take
+ * obs-text (0xA0) away as well, and no regular expression, whose work may grow with the square of the spaces.
+ */
+export function listMembers(list: string, most: number): string[] {
+  return list.split(',', most).map((member) => {
+    let from = 0;
+    let to = member.length;
+    while (from < to && isSpace(member.charCodeAt(from))) from++;
+    while (to > from && isSpace(member.charCodeAt(to - 1))) to--;
+    return member.slice(from, to);
+  });
+}
+
+function isSpace(code: number): boolean {
+  return code === SP || code === HTAB;
+}

@@ -1,4 +1,4 @@
-import { consistsOf, equalsIgnoringCase, TOKEN } from './characters.ts';
+import { consistsOf, equalsIgnoringCase, listMembers, TOKEN } from './characters.ts';
 import { FieldNames } from './field-names.ts';
 import { type Fields, KNOWN_MASK, known, MARKS } from './fields.ts';
 import { MAX_CONNECTION_OPTIONS } from './limits.ts';
@@ -53,10 +53,10 @@ export function connectionOptions(side: Side, fields: Fields, count: number): Co
 function parse(side: Side, lines: readonly string[]): ConnectionOptions {
   const options = new Set<string>();
   for (const line of lines) {
-    const members = line.split(',', MAX_CONNECTION_OPTIONS + 1);
+    const members = listMembers(line, MAX_CONNECTION_OPTIONS + 1);
     if (members.length > MAX_CONNECTION_OPTIONS) throw new HttpRefusal(side, 'connection-invalid');
     for (const member of members) {
-      const option = member.replace(/^ +| +$/g, '').toLowerCase();
+      const option = member.toLowerCase();
       // Empty members are to be ignored (RFC 9110, 5.6.1.2).
       if (option === '') continue;
       if (!consistsOf(option, 0, option.length, TOKEN)) throw new HttpRefusal(side, 'connection-invalid');

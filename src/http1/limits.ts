@@ -34,6 +34,8 @@ export const MAX_FIELDS = 1024;
 export const MAX_METHOD = 32;
 /** Options in all Connection fields of a message together. */
 export const MAX_CONNECTION_OPTIONS = 32;
+/** Protocols in all Upgrade fields of a request together. */
+export const MAX_UPGRADES = 16;
 /** Hexadecimal digits of a chunk size, leading zeros included. */
 export const MAX_CHUNK_SIZE_DIGITS = 16;
 /** Bytes of the extensions of one chunk. They are checked and dropped. */

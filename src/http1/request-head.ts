@@ -1,9 +1,9 @@
 import { isAuthority } from './authority.ts';
-import { consistsOf, equalsIgnoringCase, TOKEN } from './characters.ts';
+import { consistsOf, equalsIgnoringCase, listMembers, TOKEN } from './characters.ts';
 import { type ConnectionOptions, connectionOptions } from './connection-options.ts';
 import { Fields, KNOWN_MASK, known, MARKS } from './fields.ts';
 import { CHUNKED, contentFields, type Framing, NO_CONTENT } from './framing.ts';
-import type { Http1Limits } from './limits.ts';
+import { type Http1Limits, MAX_UPGRADES } from './limits.ts';
 import { knownMethod } from './methods.ts';
 import { HttpRefusal } from './refusal.ts';
 import type { SectionScanner } from './section-scanner.ts';
@@ -120,11 +120,12 @@ function mayUpgrade(minor: 0 | 1, framing: Framing): boolean {
 /** The protocols of Upgrade: names, each perhaps with a version (RFC 9110, 7.8). */
 function upgradeOf(fields: Fields): string {
   const value = fields.joined('upgrade')!;
-  for (const protocol of value.split(',')) {
-    const [name = '', version, ...rest] = protocol.trim().split('/');
-    const valid = isToken(name) && (version === undefined || isToken(version)) && rest.length === 0;
-    if (!valid) throw refusal('upgrade-invalid');
-  }
+  const protocols = listMembers(value, MAX_UPGRADES + 1);
+  const valid = protocols.every((protocol) => {
+    const [name = '', version, ...rest] = protocol.split('/', 3);
+    return isToken(name) && (version === undefined || isToken(version)) && rest.length === 0;
+  });
+  if (!valid || protocols.length > MAX_UPGRADES) throw refusal('upgrade-invalid');
   return value;
 }
 

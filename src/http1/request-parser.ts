@@ -20,6 +20,8 @@ export class RequestParser {
   /** Why nothing is read any more. */
   #refusal: unknown;
   #mayBeEmptyLine = true;
+  /** No request follows the one being read. */
+  #last = false;
   #paused = false;
 
   constructor(sink: MessageSink<RequestHead>, limits: Http1Limits = DEFAULT_LIMITS) {
@@ -44,11 +46,15 @@ export class RequestParser {
     return this.#phase === 'before' || this.#phase === 'done';
   }
 
-  /** Makes ready for the next request of the connection. */
-  next(): void {
-    if (this.#phase !== 'done') return;
+  /**
+   * Makes ready for the next request. Returns false where none can follow: the client said that this was its last one, or
+   * asked for a tunnel. (After a switch of protocols it is the owner who knows.)
+   */
+  next(): boolean {
+    if (this.#phase !== 'done' || this.#last) return false;
     this.#phase = 'before';
     this.#mayBeEmptyLine = true;
+    return true;
   }
 
   /**
@@ -126,6 +132,7 @@ export class RequestParser {
     const head = requestHead(this.#scanner, this.#limits);
     // Lets go of the text: an idle connection holds none.
     this.#scanner.begin();
+    this.#last = !head.keepAlive || head.method === 'CONNECT';
     this.#body.begin(head.framing);
     this.#phase = 'body';
     this.#sink.head(head);

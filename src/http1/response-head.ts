@@ -1,6 +1,8 @@
+import { listMembers } from './characters.ts';
 import { type ConnectionOptions, connectionOptions } from './connection-options.ts';
 import { Fields, KNOWN_MASK, known, MARKS } from './fields.ts';
 import { CHUNKED, contentFields, type Framing, NO_CONTENT, OPAQUE, UNTIL_CLOSE } from './framing.ts';
+import { MAX_UPGRADES } from './limits.ts';
 import { HttpRefusal } from './refusal.ts';
 import type { SectionScanner } from './section-scanner.ts';
 
@@ -80,5 +82,5 @@ function responseFraming(asked: Asked, status: number, chunked: boolean, length:
 function asksFor(asked: Asked, protocol: string | undefined): boolean {
   if (asked.upgrade === undefined || protocol === undefined) return false;
   const wanted = protocol.toLowerCase();
-  return asked.upgrade.split(',').some((one) => one.trim().toLowerCase() === wanted);
+  return listMembers(asked.upgrade, MAX_UPGRADES).some((one) => one.toLowerCase() === wanted);
 }

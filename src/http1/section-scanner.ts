@@ -121,7 +121,7 @@ export class SectionScanner {
     const take = Math.min(chunk.length - from, this.#bounds.bytes - this.#keptLength);
     const wanted = this.#keptLength + take;
     if (this.#kept === undefined || wanted > this.#kept.length) {
-      const room = Math.max(FIRST_KEPT, wanted, (this.#kept?.length ?? 0) * 2);
+      const room = Math.max(wanted, Math.min(this.#bounds.bytes, (this.#kept?.length ?? FIRST_KEPT / 2) * 2));
       const grown = Buffer.allocUnsafe(room);
       if (this.#kept === undefined) this.#marks = shared.slice(0, this.#used + MARKS);
       else grown.set(this.#kept.subarray(0, this.#keptLength));

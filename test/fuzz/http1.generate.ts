@@ -1,3 +1,5 @@
+import { METHODS } from 'node:http';
+
 /* Messages for the HTTP/1.1 codec: valid ones, those that attacks are made of, and both with bytes bent. */
 
 /** Gives a whole number below its argument. */
@@ -23,7 +25,7 @@ function mostly<T>(next: Random, usual: T, others: readonly T[]): T {
   return next(6) === 0 ? one(next, others) : usual;
 }
 
-const methods = ['GET', 'POST', 'PUT', 'HEAD', 'DELETE', 'OPTIONS', 'CONNECT', 'TRACE', 'M-SEARCH', 'PURGE'];
+const methods = [...METHODS, 'GET', 'PUT', 'HEAD', 'OPTIONS', 'CONNECT', 'TRACE'];
 const oddMethods = ['get', 'FOO', 'GE', 'GET ', 'PRI', '', 'G@T', 'SOURCE', 'DESCRIBE', 'P\x00ST'];
 const targets = [
   '/',

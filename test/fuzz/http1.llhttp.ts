@@ -34,6 +34,13 @@ export interface NodeReading {
   readonly refusal: string | undefined;
 }
 
+/** HTTP_QUERY of llhttp: behind the methods of RTSP, which `methods` leaves out. */
+const QUERY = 46;
+
+function methodOf(number: number): string | undefined {
+  return number === QUERY ? 'QUERY' : methods[number];
+}
+
 function toPairs(flat: readonly string[]): [string, string][] {
   return Array.from({ length: flat.length / 2 }, (_, index) => [flat[2 * index]!, flat[2 * index + 1]!]);
 }
@@ -63,7 +70,7 @@ export function readWithNode(bytes: Buffer, answersTo?: string): NodeReading {
     keepAlive: boolean,
   ) => {
     messages.push({
-      first: isRequest ? `${methods[method]} ${target ?? url}` : `${status} ${reason}`,
+      first: isRequest ? `${methodOf(method)} ${target ?? url}` : `${status} ${reason}`,
       minor,
       fields: toPairs(headers ?? flushed),
       keepAlive,

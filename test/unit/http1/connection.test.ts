@@ -37,7 +37,7 @@ describe('keep-alive (RFC 9112, 9.3)', () => {
 });
 
 describe('Connection (RFC 9110, 7.6.1)', () => {
-  it.each(['a b', 'a;b', 'close;', '"close"', 'a,\tb', 'close\t', 'caf\xe9', 'a/b'])(
+  it.each(['a b', 'a;b', 'close;', '"close"', 'a,\tb', 'close\t', 'caf\xe9', 'close\xa0', 'a/b'])(
     '%j is refused',
     (value) => {
       expect(read(`Connection: ${value}\r\n`)).toBe('connection-invalid');
@@ -75,6 +75,8 @@ describe('Upgrade (RFC 9110, 7.8)', () => {
     ['Connection: upgrade\r\nUpgrade: a b\r\n', 'upgrade-invalid'],
     ['Connection: upgrade\r\nUpgrade: a/b/c\r\n', 'upgrade-invalid'],
     ['Connection: upgrade\r\nUpgrade:\r\n', 'upgrade-invalid'],
+    ['Connection: upgrade\r\nUpgrade: a\xa0\r\n', 'upgrade-invalid'],
+    [`Connection: upgrade\r\nUpgrade: ${'a,'.repeat(16)}a\r\n`, 'upgrade-invalid'],
   ])('%j: %s', (lines, expected) => {
     expect(upgrade(lines)).toBe(expected);
   });

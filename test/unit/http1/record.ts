@@ -102,9 +102,7 @@ export function readRequests(bytes: Buffer, cuts: Cuts = [], limits?: Http1Limit
         if (parser.done) {
           const head = reading.heads.at(-1)!;
           // Node stops behind any request that would like to switch, with content or without.
-          const leaves = head.method === 'CONNECT' || (head.connection.upgrade && head.fields.has('upgrade'));
-          if (!head.keepAlive || leaves) break;
-          parser.next();
+          if ((head.connection.upgrade && head.fields.has('upgrade')) || !parser.next()) break;
         }
         at = parser.push(piece, at);
       }

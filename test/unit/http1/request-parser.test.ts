@@ -107,6 +107,21 @@ describe('RequestParser', () => {
     expect(two.events).toEqual(['head /2', 'h', 'e', 'l', 'l', 'o', 'end']);
   });
 
+  it('takes nothing behind the last request of a connection', () => {
+    for (const last of [
+      GET.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'),
+      GET.replace('1.1', '1.0'),
+      'CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n',
+    ]) {
+      const { parser, events } = recording();
+      const bytes = Buffer.from(last + GET);
+      expect(parser.push(bytes)).toBe(last.length);
+      expect(parser.next()).toBe(false);
+      expect(parser.push(bytes, last.length)).toBe(last.length);
+      expect(events.length).toBe(2);
+    }
+  });
+
   it('knows where a connection may end', () => {
     for (const [text, idle] of [
       ['', true],
@@ -138,7 +153,7 @@ describe('RequestParser', () => {
     expect(first).toBeInstanceOf(HttpRefusal);
     expect(refusal()).toBe(first);
     expect(() => parser.push(Buffer.from(GET))).toThrow(first as Error);
-    parser.next();
+    expect(parser.next()).toBe(false);
     expect(() => parser.push(Buffer.from(GET))).toThrow(first as Error);
     parser.finish();
     expect(events).toEqual([]);
