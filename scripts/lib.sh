@@ -53,3 +53,21 @@ write() {
   chmod "$mode" "$file.new"
   mv -f "$file.new" "$file"
 }
+
+# Puts the program that lies in directory $1 in place of the one in $2, by renaming: whoever starts it meets the old one or the
+# new one, never half of one. A daemon that runs starts its workers from what it was started from until `mesh-node upgrade`,
+# so that stays beside it ($2.old); what was put in place meanwhile, and what nobody runs, goes with the next one.
+replace_program() {
+  local fresh=$1 program=$2 skipped=$2.skipped
+  if [ -e "$program" ] && ! in_use "$program" && in_use "$program.old"; then
+    act mv "$program" "$skipped"
+  elif [ -e "$program" ]; then
+    act rm -rf "$program.old"
+    act mv "$program" "$program.old"
+  fi
+  act mv "$fresh" "$program"
+  act rm -rf "$skipped"
+}
+
+# True while a daemon runs the program in this directory, which it keeps open.
+in_use() { [ -n "$(find /proc/[0-9]*/fd -maxdepth 1 -lname "$1" -print -quit 2>/dev/null)" ]; }

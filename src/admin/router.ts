@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { type ErrorCode, MeshError } from '../model/errors.ts';
+import { type ErrorCode, MeshError, reasonOf } from '../model/errors.ts';
 import type { ErrorAnswer } from './api.ts';
 
 /** Longest that a handler may take; the caller is told then, and the work goes on without it. */
@@ -100,7 +100,7 @@ async function answer(routes: readonly Route[], request: IncomingMessage): Promi
 function ofError(error: unknown): Answer {
   if (error instanceof BadRequest) return failure(400, 'bad-request', error.message);
   if (error instanceof MeshError) return failure(STATUS[error.code] ?? 500, error.code, error.message);
-  return failure(500, 'internal', error instanceof Error ? error.message : String(error));
+  return failure(500, 'internal', reasonOf(error));
 }
 
 function send(

@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { reasonOf } from '../model/errors.ts';
 import { decodeFile, FileEncoder } from './file-format.ts';
 
 /** A file that is larger is not read; 100,000 instances are about 20 MiB. */
@@ -243,8 +244,4 @@ async function writeAll(file: FileHandle, parts: readonly Buffer[]): Promise<voi
     bytes = 0;
   }
   if (bytes > 0) await file.writeFile(Buffer.concat(batch, bytes));
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

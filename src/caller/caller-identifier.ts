@@ -1,4 +1,5 @@
 import { SockDiag } from '../io/netlink-sock-diag.ts';
+import { Passwd } from '../io/passwd.ts';
 import type { Endpoint } from '../model/address.ts';
 import { CgroupWalks } from './cgroup-walks.ts';
 import { ContainerCallers } from './container-callers.ts';
@@ -21,7 +22,7 @@ export class CallerIdentifier {
   /** Throws a MeshError where the kernel cannot be asked. */
   constructor(sources: SourcePorts, timeoutMs: () => number) {
     this.#sockets = new SockDiag();
-    this.#users = new Users('/etc/passwd', () => this.#local.forget());
+    this.#users = new Users(new Passwd(), () => this.#local.forget());
     this.#walks = new CgroupWalks((beganAt) => {
       this.#local.walked(beganAt);
       void this.#containers.walked(beganAt);

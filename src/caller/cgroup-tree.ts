@@ -1,7 +1,8 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { findCgroupMount } from '../io/cgroup-mount.ts';
+import { readBounded } from '../io/read-bounded.ts';
 import { type CgroupName, cgroupName } from './cgroup-name.ts';
-import { readBounded } from './read-bounded.ts';
 
 /** Most directories that one walk looks at: systemd makes some hundreds, and what a unit makes below itself comes last. */
 const MOST_DIRECTORIES = 10_000;
@@ -48,16 +49,8 @@ export class CgroupTree {
  */
 export async function findCgroupRoot(mountinfo = '/proc/self/mountinfo'): Promise<string | undefined> {
   const text = await readBounded(mountinfo, MOST_MOUNTINFO_BYTES);
-  for (const line of text?.split('\n') ?? []) {
-    // proc_pid_mountinfo(5): id, parent, device, root, mount point, options, optional fields, "-", type, …
-    const match = /^\d+ \d+ \S+ (\S+) (\S+) .* - cgroup2 /.exec(line);
-    if (match?.[1] === '/') {
-      return match[2]!.replace(/\\(\d{3})/g, (_, octal: string) =>
-        String.fromCharCode(Number.parseInt(octal, 8)),
-      );
-    }
-  }
-  return undefined;
+  const mount = text === undefined ? undefined : findCgroupMount(text);
+  return mount?.prefix === '' ? mount.directory : undefined;
 }
 
 interface Visit {

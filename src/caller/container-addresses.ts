@@ -1,9 +1,10 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readBounded } from '../io/read-bounded.ts';
 import type { Ip } from '../model/address.ts';
 import { type Identity, identityOf } from './identity.ts';
 import { localIpv4, localIpv6 } from './local-addresses.ts';
-import { readBounded } from './read-bounded.ts';
+import { foreignNamespaces, type NetworkNamespace } from './network-namespaces.ts';
 
 /** `fib_trie` of a container has about 2 KB; one of a router with all routes of the Internet is nobody's container. */
 const MOST_BYTES = 256 << 10;
@@ -16,13 +17,13 @@ export interface Claim {
   readonly inode: number;
 }
 
-/** Which addresses belong to which container. Several that share a network namespace cannot be told apart. */
+/** Which addresses belong to which container. Those that several may use are `shared`: they cannot be told apart. */
 export type ContainerClaims = ReadonlyMap<Ip, Claim | 'shared'>;
 
 /**
- * Reads the addresses of containers from the network namespaces of their processes. Needs to see other users'
- * directories in /proc (no `hidepid`, no `ProtectProc=invisible`); without that nothing is found. Addresses of this host
- * are nobody's: a container without a network namespace of its own has them.
+ * Reads the addresses of containers from their network namespaces. A namespace is a container's when every process in it
+ * is of that container; where others are as well, nobody knows who calls. Needs to see other users' directories in /proc
+ * (no `hidepid`, no `ProtectProc=invisible`); without that nothing is found. Addresses of this host are nobody's.
  */
 export async function containerClaims(
   containers: ReadonlyMap<string, readonly string[]>,
@@ -30,11 +31,10 @@ export async function containerClaims(
 ): Promise<ContainerClaims> {
   const own = new Set(await addressesOf(join(proc, 'self')));
   const claims = new Map<Ip, Claim | 'shared'>();
-  for (const [container, directories] of containers) {
-    const claim = await claimOf(container, directories[0]);
-    const pid = await firstProcess(directories);
-    if (claim === undefined || pid === undefined) continue;
-    for (const ip of await addressesOf(join(proc, pid))) {
+  for (const namespace of await foreignNamespaces(proc)) {
+    const claim = await claimOf(namespace, containers);
+    if (claim === undefined) continue;
+    for (const ip of await addressesIn(namespace, proc)) {
       if (!own.has(ip)) claims.set(ip, claims.has(ip) ? 'shared' : claim);
     }
   }
@@ -47,21 +47,28 @@ export async function stillClaimed(claim: Claim): Promise<boolean> {
   return status?.ino === claim.inode;
 }
 
-async function claimOf(container: string, directory: string | undefined): Promise<Claim | undefined> {
-  if (directory === undefined) return undefined;
-  const status = await stat(directory).catch(() => undefined);
-  return status === undefined
+/** Undefined: the namespace has nothing to do with a container that is known. */
+async function claimOf(
+  { owners }: NetworkNamespace,
+  containers: ReadonlyMap<string, readonly string[]>,
+): Promise<Claim | 'shared' | undefined> {
+  const [container] = [...owners].filter((owner) => owner !== undefined);
+  if (container === undefined) return undefined;
+  if (owners.size > 1) return 'shared';
+  const directory = containers.get(container)?.[0];
+  const status = directory === undefined ? undefined : await stat(directory).catch(() => undefined);
+  return directory === undefined || status === undefined
     ? undefined
     : { identity: identityOf({ container }), directory, inode: status.ino };
 }
 
-async function firstProcess(directories: readonly string[]): Promise<string | undefined> {
-  for (const directory of directories) {
-    const processes = await readBounded(join(directory, 'cgroup.procs'), MOST_BYTES);
-    const pid = /^[1-9]\d*/.exec(processes ?? '')?.[0];
-    if (pid !== undefined) return pid;
+/** By the first of its processes that is still there. */
+async function addressesIn({ processes }: NetworkNamespace, proc: string): Promise<readonly Ip[]> {
+  for (const pid of processes) {
+    const addresses = await addressesOf(join(proc, pid));
+    if (addresses.length > 0) return addresses;
   }
-  return undefined;
+  return [];
 }
 
 async function addressesOf(process: string): Promise<readonly Ip[]> {

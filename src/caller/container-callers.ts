@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Endpoint, Ip } from '../model/address.ts';
 import type { CgroupWalks } from './cgroup-walks.ts';
 import { type Claim, type ContainerClaims, containerClaims, stillClaimed } from './container-addresses.ts';
@@ -5,6 +6,11 @@ import { type Identity, type Naming, Namings, unknownIdentity } from './identity
 
 /** Engines give an address again at once: what was known of it is asked for again after this. */
 const FRESH_MS = 1_000;
+/** What was read may be true no more: another process may have joined a namespace. Read again while somebody asks. */
+const STALE_MS = 10_000;
+/** After all processes were looked at, nobody looks for nine times as long as it took, but not longer than this. */
+const PAUSE_FACTOR = 9;
+const MOST_PAUSE_MS = 500;
 /** Addresses of which something is known; one more, and all are asked for anew. */
 const MOST_KNOWN = 4_096;
 
@@ -20,6 +26,13 @@ export class ContainerCallers {
   readonly #known = new Map<Ip, Known>();
   readonly #read: typeof containerClaims;
   #claims: ContainerClaims = new Map();
+  #readAt = performance.now();
+  #stale = false;
+  #reading = false;
+  /** When the newest walk began that was not taken yet. */
+  #walkedAt: number | undefined;
+  #notBefore = 0;
+  #closed = false;
 
   constructor(walks: CgroupWalks, timeoutMs: () => number, read = containerClaims) {
     this.#walks = walks;
@@ -38,24 +51,50 @@ export class ContainerCallers {
     return naming;
   }
 
-  /** Takes what the last walk saw, which began at this time. */
+  /** Takes what the last walk saw, which began at this time. One after the other, however many walks there are. */
   async walked(beganAt: number): Promise<void> {
-    if (this.#namings.entries().length === 0) return;
-    this.#claims = await this.#read(this.#walks.tree.containers);
-    for (const [ip, since] of this.#namings.entries()) {
-      const claim = this.#claims.get(ip);
-      if (claim === undefined && since >= beganAt) this.#walks.want();
-      else this.#know(ip, claim);
+    this.#walkedAt = Math.max(this.#walkedAt ?? beganAt, beganAt);
+    if (this.#reading) return;
+    this.#reading = true;
+    while (this.#walkedAt !== undefined && !this.#closed && this.#isWanted()) {
+      await pause(Math.max(0, this.#notBefore - performance.now()), undefined, { ref: false });
+      const walkedAt = this.#walkedAt;
+      this.#walkedAt = undefined;
+      await this.#take(walkedAt);
     }
+    this.#walkedAt = undefined;
+    this.#reading = false;
   }
 
   close(): void {
+    this.#closed = true;
     this.#namings.close();
+  }
+
+  #isWanted(): boolean {
+    return this.#stale || this.#namings.entries().length > 0;
+  }
+
+  async #take(walkedAt: number): Promise<void> {
+    const began = performance.now();
+    this.#claims = await this.#read(this.#walks.tree.containers);
+    this.#readAt = performance.now();
+    this.#stale = false;
+    this.#notBefore = this.#readAt + Math.min(MOST_PAUSE_MS, PAUSE_FACTOR * (this.#readAt - began));
+    for (const [ip, since] of this.#namings.entries()) {
+      const claim = this.#claims.get(ip);
+      if (claim === undefined && since >= walkedAt) this.#walks.want();
+      else this.#know(ip, claim);
+    }
   }
 
   /** What was read earlier counts as long as the container is there: also when it was read for another address. */
   async #confirm(ip: Ip): Promise<void> {
     const claim = this.#claims.get(ip);
+    if (claim !== undefined && performance.now() - this.#readAt > STALE_MS && !this.#stale) {
+      this.#stale = true;
+      this.#walks.want();
+    }
     if (claim !== undefined && claim !== 'shared' && (await stillClaimed(claim))) this.#know(ip, claim);
     else this.#walks.want();
   }

@@ -2,6 +2,7 @@ import { type EndpointKey, endpointKey } from '../model/address.ts';
 import { PersistentMap } from '../model/persistent-map.ts';
 import type { Service } from '../model/service.ts';
 import { type Claim, emptySnapshot, type Snapshot } from '../model/snapshot.ts';
+import { anywhereKey, HostedPorts, portOf } from './hosted-ports.ts';
 import { type Family, families, type SetRole, setRoles } from './names.ts';
 
 /** Members of one set; copies share what did not change. */
@@ -24,6 +25,10 @@ function record<K extends string, V>(keys: readonly K[], value: (key: K) => V): 
   return Object.fromEntries(keys.map((key) => [key, value(key)])) as Record<K, V>;
 }
 
+/** What is decided for each address. */
+type JudgedRole = Exclude<SetRole, 'ports'>;
+const judgedRoles: readonly JudgedRole[] = setRoles.filter((role) => role !== 'ports');
+
 /** Nothing in any set. */
 export const emptySets: SetPlan = record(setRoles, () => record(families, () => EMPTY));
 
@@ -40,7 +45,11 @@ interface Facts {
   readonly live: boolean;
   /** Addresses of its instances on this host. */
   readonly hosted: ReadonlySet<EndpointKey>;
+  /** Their ports, if the service is strict. */
+  readonly closed: ReadonlySet<number>;
 }
+
+const NO_PORTS: ReadonlySet<number> = new Set();
 
 /**
  * The members of the sets, as they follow from a snapshot: never loopback, link-local and multicast addresses, whatever a
@@ -50,6 +59,9 @@ export class SetPlanner {
   readonly #node: string;
   readonly #services: ReadonlySet<string>;
   readonly #facts = new WeakMap<Service, Facts>();
+  /** Addresses of instances on other hosts, of services that were asked for them. */
+  readonly #elsewhere = new WeakMap<Service, ReadonlySet<EndpointKey>>();
+  readonly #ports = new HostedPorts();
   #snapshot: Snapshot = emptySnapshot;
   #down: ReadonlySet<EndpointKey> = new Set();
   #plan: SetPlan = emptySets;
@@ -74,13 +86,44 @@ export class SetPlanner {
   update(snapshot: Snapshot): SetPlan {
     const before = this.#snapshot;
     this.#snapshot = snapshot;
+    const closed = new Set<number>();
     for (const [name, service] of snapshot.services.changesSince(before.services)) {
+      this.#countPorts(before.services.get(name), service, closed);
       const wants = service?.source === 'transparent' && this.#factsOf(service).hosted.size > 0;
       if (wants) this.#transparent.add(name);
       else this.#transparent.delete(name);
     }
     this.#judge(Array.from(snapshot.destinations.changesSince(before.destinations), ([key]) => key));
+    const toggled = this.#setPorts(closed);
+    // Rare: the first instance of a strict service at a port of this host, or the last one.
+    if (toggled.size > 0)
+      this.#judge(
+        Array.from(snapshot.destinations, ([key]) => key).filter((key) => toggled.has(portOf(key))),
+      );
     return this.#plan;
+  }
+
+  /** Notes what ports of strict instances on this host a service needs; those that may be others go into `touched`. */
+  #countPorts(before: Service | undefined, after: Service | undefined, touched: Set<number>): void {
+    const had = before === undefined ? NO_PORTS : this.#factsOf(before).closed;
+    const has = after === undefined ? NO_PORTS : this.#factsOf(after).closed;
+    if (had.size === 0 && has.size === 0) return;
+    this.#ports.replace(had, has);
+    for (const port of had) touched.add(port);
+    for (const port of has) touched.add(port);
+  }
+
+  /** Takes ports into the plan or out of it; gives those for which that changed something. */
+  #setPorts(touched: ReadonlySet<number>): ReadonlySet<number> {
+    const changed = [...touched].filter(
+      (port) => this.#ports.has(port) !== this.#plan.ports.ipv4.has(anywhereKey(port)),
+    );
+    if (changed.length === 0) return NO_PORTS;
+    const changes = changed.map((port) => [anywhereKey(port), this.#ports.has(port) || undefined] as const);
+    // A server on `::` answers with IPv4 as well, wherever its service is declared.
+    const ports = record(families, (family) => this.#plan.ports[family].with(changes));
+    this.#plan = { ...this.#plan, ports };
+    return new Set(changed);
   }
 
   /** Addresses that nobody answers at by experience, beside those of services without a live instance. */
@@ -96,27 +139,31 @@ export class SetPlanner {
 
   /** Decides anew for these addresses to which sets they belong. */
   #judge(keys: Iterable<EndpointKey>): void {
-    const changes = record(setRoles, () => record(families, () => [] as [EndpointKey, true | undefined][]));
+    const changes = record(judgedRoles, () =>
+      record(families, () => [] as [EndpointKey, true | undefined][]),
+    );
     for (const key of keys) {
       if (NEVER.test(key)) continue;
       const family: Family = key.startsWith('[') ? 'ipv6' : 'ipv4';
       const roles = this.#rolesOf(key, this.#snapshot.destinations.get(key) ?? []);
-      for (const role of setRoles) {
+      for (const role of judgedRoles) {
         if (roles[role] !== this.#plan[role][family].has(key))
           changes[role][family].push([key, roles[role] ? true : undefined]);
       }
     }
-    if (setRoles.every((role) => families.every((family) => changes[role][family].length === 0))) return;
-    this.#plan = record(setRoles, (role) =>
+    if (judgedRoles.every((role) => families.every((family) => changes[role][family].length === 0))) return;
+    const judged = record(judgedRoles, (role) =>
       record(families, (family) => {
         const changed = changes[role][family];
         return changed.length === 0 ? this.#plan[role][family] : this.#plan[role][family].with(changed);
       }),
     );
+    this.#plan = { ...this.#plan, ...judged };
   }
 
-  #rolesOf(key: EndpointKey, claims: readonly Claim[]): Record<SetRole, boolean> {
-    const roles = { strict: false, hosted: false, redirect: false, down: this.#down.has(key) };
+  #rolesOf(key: EndpointKey, claims: readonly Claim[]): Record<JudgedRole, boolean> {
+    const roles = { strict: false, hosted: false, beside: false, redirect: false, down: this.#down.has(key) };
+    const closedPort = this.#ports.has(portOf(key));
     let dead = claims.length > 0;
     for (const claim of claims) {
       const service = this.#snapshot.services.get(claim.service);
@@ -125,24 +172,38 @@ export class SetPlanner {
       if (service.mode === 'strict') {
         roles.strict = true;
         if (hosted.has(key)) roles.hosted = true;
-      }
+      } else if (closedPort && this.#mayBeHere(key, service)) roles.beside = true;
       if (this.#services.size === 0 || this.#services.has(service.name)) roles.redirect = true;
       // The address of an instance says itself whether somebody is there.
       if (live || claim.instance !== undefined) dead = false;
     }
     roles.down ||= dead;
+    roles.beside &&= !roles.strict;
     return roles;
+  }
+
+  /** False for addresses that are another host's, and for virtual ones: what is no address of this host need not be told. */
+  #mayBeHere(key: EndpointKey, service: Service): boolean {
+    const port = portOf(key);
+    if (service.virtual?.some((ip) => endpointKey({ ip, port }) === key) === true) return false;
+    let elsewhere = this.#elsewhere.get(service);
+    if (elsewhere === undefined) {
+      const others = service.instances.filter(({ node }) => node !== undefined && node !== this.#node);
+      elsewhere = new Set(others.map(({ address }) => endpointKey(address)));
+      this.#elsewhere.set(service, elsewhere);
+    }
+    return !elsewhere.has(key);
   }
 
   #factsOf(service: Service): Facts {
     const known = this.#facts.get(service);
     if (known !== undefined) return known;
-    const { instances } = service;
+    const { instances, mode } = service;
+    const here = instances.filter(({ node }) => node === this.#node);
     const facts: Facts = {
       live: instances.some(({ draining }) => !draining),
-      hosted: new Set(
-        instances.filter(({ node }) => node === this.#node).map(({ address }) => endpointKey(address)),
-      ),
+      hosted: new Set(here.map(({ address }) => endpointKey(address))),
+      closed: mode === 'strict' ? new Set(here.map(({ address }) => address.port)) : NO_PORTS,
     };
     this.#facts.set(service, facts);
     return facts;

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { DatagramBeacon, LifeFile } from '../io/sign-of-life.ts';
 import type { Ip } from '../model/address.ts';
+import { reasonOf } from '../model/errors.ts';
 
 /**
  * Pause between two signs of life: a third of the shortest `capture.deadAfter`. So two may be late before the kernel
@@ -57,7 +58,7 @@ export class Heartbeat {
     try {
       this.#file = new LifeFile(join(runtimeDirectory, ALIVE_FILE));
     } catch (error) {
-      onFailure(error instanceof Error ? error.message : String(error));
+      onFailure(reasonOf(error));
     }
     this.#timer = setInterval(() => this.#beat(), BEAT_MS).unref();
     this.#beat();

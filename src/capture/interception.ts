@@ -1,4 +1,6 @@
 import type { Config } from '../config/schema.ts';
+import { reasonOf } from '../model/errors.ts';
+import { withBackstop } from './backstop.ts';
 import type { SetPlan } from './capture-plan.ts';
 import { cgroupExists, withCgroups } from './cgroups.ts';
 import { type CommandRunner, plainRunner } from './command.ts';
@@ -36,7 +38,7 @@ interface InterceptionOptions {
 }
 
 /** What the kernel is to hold, beside what the configuration says. Parts that did not change are the same values. */
-export interface Wanted extends Omit<RuleInput, keyof RuleBase> {
+export interface Wanted extends Omit<RuleInput, keyof RuleBase | 'backstop'> {
   readonly sets: SetPlan;
 }
 
@@ -140,8 +142,9 @@ export class Interception {
    */
   compare(wanted: Wanted, state: PlannedState = 'applied'): Promise<Finding[]> {
     return this.#queue.run(async () => {
-      const input = withCgroups({ ...this.#base, ...wanted }, this.#exists);
-      return (await this.#open()).compareWith(state, input, wanted.sets);
+      const kernel = await this.#open();
+      const input = withCgroups(this.#rules(wanted, kernel.backend), this.#exists);
+      return kernel.compareWith(state, input, wanted.sets);
     });
   }
 
@@ -186,8 +189,11 @@ export class Interception {
   get said(): Pick<FallbackInput, 'rules' | 'sets' | 'backend'> | undefined {
     const backend = this.#kernel?.backend;
     if (this.#wanted === undefined || backend === undefined) return undefined;
-    const { sets, ...said } = this.#wanted;
-    return { rules: { ...this.#base, ...said }, sets, backend };
+    return { rules: this.#rules(this.#wanted, backend), sets: this.#wanted.sets, backend };
+  }
+
+  #rules({ sets, ...said }: Wanted, { backstop }: Backend): RuleInput {
+    return withBackstop({ ...this.#base, ...said }, sets, backstop);
   }
 
   status(): InterceptionStatus {
@@ -224,12 +230,11 @@ export class Interception {
       if (intent === 'absent') await kernel.remove();
       else if (intent === 'withdrawn-by-operator') await kernel.stayOut();
       else if (wanted !== undefined) {
-        const { sets, ...said } = wanted;
-        await kernel.hold(intent, { ...this.#base, ...said }, sets, this.#exists);
+        await kernel.hold(intent, this.#rules(wanted, kernel.backend), wanted.sets, this.#exists);
       }
       this.#lastError = undefined;
     } catch (error) {
-      this.#lastError = error instanceof Error ? error.message : String(error);
+      this.#lastError = reasonOf(error);
       this.#kernel?.distrust();
       this.#machine.transition('failed', this.#lastError);
       throw error;

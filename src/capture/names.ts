@@ -31,6 +31,8 @@ export const marks = {
 export const setRoles = [
   'strict', // whoever is not the agent may not go there: addresses of strict services
   'hosted', // nobody from outside may come there: instances of strict services on this host
+  'beside', // others' addresses of this host with a port of `ports`: open
+  'ports', // ports of `hosted`: nobody from outside may come there at any address of this host
   'down', // nobody would answer: refused in place of being redirected
   'redirect', // redirected
 ] as const;
@@ -39,6 +41,8 @@ export type SetRole = (typeof setRoles)[number];
 const NAMES: Readonly<Record<SetRole, string>> = {
   strict: 'STRICT',
   hosted: 'HOST',
+  beside: 'BESIDE',
+  ports: 'PORT',
   down: 'DOWN',
   redirect: 'DST',
 };
@@ -49,7 +53,7 @@ export function setNames(role: SetRole, family: Family): { readonly live: string
   return { live, next: `${live}_NEXT` };
 }
 
-/** The match of a packet whose destination address and port are in a set. */
+/** The match of a packet whose destination is in a set: address and port, or the port alone where the set holds ports. */
 export function destinationIn(role: SetRole, family: Family): string {
-  return `-m set --match-set ${setNames(role, family).live} dst,dst`;
+  return `-m set --match-set ${setNames(role, family).live} ${role === 'ports' ? 'dst' : 'dst,dst'}`;
 }

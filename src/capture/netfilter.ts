@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Config } from '../config/schema.ts';
 import type { EndpointKey } from '../model/address.ts';
-import { MeshError } from '../model/errors.ts';
+import { MeshError, reasonOf } from '../model/errors.ts';
 import type { Command, CommandResult, CommandRunner } from './command.ts';
 import { type LiveTables, parseTables } from './live-table.ts';
 import { type Family, families, OWN_PREFIX } from './names.ts';
@@ -27,6 +27,8 @@ export interface Backend {
   readonly families: readonly Family[];
   /** Why IPv6 is left out, if it is. */
   readonly withoutIpv6: string | undefined;
+  /** Families that have the security table, which kernels may be built without. */
+  readonly backstop: readonly Family[];
   /** Between `iptables` and `-restore`: `-nft`, `-legacy`, or nothing on versions before 1.8. */
   readonly variant: '-nft' | '-legacy' | '';
 }
@@ -47,6 +49,9 @@ function systemError(what: string, result: CommandResult, input = ''): MeshError
   const said = result.stderr.trim().replace(/\s*\n\s*/g, '; ');
   return new MeshError('system', 'kernel', `${what} ${why}: ${said}${at}`, { retry: 'safe' });
 }
+
+/** Printed, with exit code 0, when another tool has put native nft rules into a table of that name. */
+const INCOMPATIBLE = /^# Table [`'](\w+)['`] is incompatible.*$/gm;
 
 async function readsOne(path: string): Promise<boolean> {
   return (await readFile(path, 'utf8').catch(() => '')).trim() === '1';
@@ -89,11 +94,33 @@ export class Netfilter {
       throw new MeshError('configuration', 'operator', message);
     }
     const variant = version[3] === undefined ? '' : kind === 'nft' ? '-nft' : '-legacy';
-    const base: Backend = { kind, version: version[0], variant, families: ['ipv4'], withoutIpv6: undefined };
+    const base: Backend = {
+      kind,
+      version: version[0],
+      variant,
+      families: ['ipv4'],
+      withoutIpv6: undefined,
+      backstop: [],
+    };
     const ipv4 = new Netfilter(base, runner, environment);
     const withoutIpv6 = await ipv4.#withoutIpv6(capture.ipv6);
-    const families: readonly Family[] = withoutIpv6 === undefined ? ['ipv4', 'ipv6'] : ['ipv4'];
-    return new Netfilter({ ...base, families, withoutIpv6 }, runner, environment);
+    const used: readonly Family[] = withoutIpv6 === undefined ? ['ipv4', 'ipv6'] : ['ipv4'];
+    // Of a family that is not used any more, too: something of ours may stand there.
+    const backstop: Family[] = [];
+    for (const family of families) if (await ipv4.#hasSecurity(family)) backstop.push(family);
+    return new Netfilter({ ...base, families: used, withoutIpv6, backstop }, runner, environment);
+  }
+
+  /**
+   * Legacy says it when it is asked, and makes the table then. nft needs none, unless native rules bear that name; it
+   * would make one, too, if it were asked for it by name.
+   */
+  async #hasSecurity(family: Family): Promise<boolean> {
+    const args = this.backend.kind === 'nft' ? [] : ['-t', 'security'];
+    return this.#run({ program: this.#program(family, 'save'), args }, RUN_TIMEOUT_MS).then(
+      (saved) => ![...saved.matchAll(INCOMPATIBLE)].some(([, table]) => table === 'security'),
+      () => false,
+    );
   }
 
   async #withoutIpv6(wanted: Config['capture']['ipv6']): Promise<string | undefined> {
@@ -105,7 +132,7 @@ export class Netfilter {
     if ((await readFile('/proc/net/if_inet6', 'utf8').catch(() => undefined)) === undefined) return 'no IPv6';
     return this.readTables('ipv6').then(
       () => undefined,
-      (error: unknown) => `no IPv6 tables: ${error instanceof Error ? error.message : String(error)}`,
+      (error: unknown) => `no IPv6 tables: ${reasonOf(error)}`,
     );
   }
 
@@ -121,18 +148,17 @@ export class Netfilter {
     return result.stdout;
   }
 
-  /** The tables of one family. */
+  /** The tables of one family; without the security table where there is none. */
   async readTables(family: Family): Promise<LiveTables> {
     const program = this.#program(family, 'save');
+    const asked = tables.filter((table) => table !== 'security' || this.backend.backstop.includes(family));
     const save = (args: readonly string[]): Promise<string> => this.#run({ program, args }, RUN_TIMEOUT_MS);
     let saved = '';
     // Only root may ask iptables-legacy-save which tables there are.
     if (this.backend.kind === 'nft') saved = await save([]);
-    else for (const table of tables) saved += await save(['-t', table]);
-    // Printed, with exit code 0, when another tool has put native nft rules into a table of that name.
-    const incompatible = /^# Table [`'](\w+)['`] is incompatible.*$/gm;
-    for (const [line, table] of saved.matchAll(incompatible)) {
-      if (tables.some((own) => own === table)) throw new MeshError('system', 'operator', line.slice(2));
+    else for (const table of asked) saved += await save(['-t', table]);
+    for (const [line, table] of saved.matchAll(INCOMPATIBLE)) {
+      if (asked.some((own) => own === table)) throw new MeshError('system', 'operator', line.slice(2));
     }
     return parseTables(saved);
   }

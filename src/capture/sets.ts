@@ -1,6 +1,7 @@
 import type { EndpointKey } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
 import type { Destinations } from './capture-plan.ts';
+import { anywhereKey, portAnywhere } from './hosted-ports.ts';
 import { type Family, type SetRole, setNames } from './names.ts';
 
 /** Room of a set even when it has few members: the kernel's own default, so small catalogues never need a new set. */
@@ -20,8 +21,10 @@ export function maxelemFor(members: number): number {
   return Math.max(MIN_MAXELEM, 2 ** Math.ceil(Math.log2(Math.max(1, members))));
 }
 
-/** A member in ipset's notation: `10.0.0.1,tcp:80`. Keys are canonical, so cutting is enough. */
+/** A member in ipset's notation: `10.0.0.1,tcp:80`, or `80`. Keys are canonical, so cutting is enough. */
 function member(key: EndpointKey): string {
+  const alone = portAnywhere(key);
+  if (alone !== undefined) return alone;
   const colon = key.lastIndexOf(':');
   const ip = key.startsWith('[') ? key.slice(1, colon - 1) : key.slice(0, colon);
   return `${ip},tcp:${key.slice(colon + 1)}`;
@@ -29,13 +32,16 @@ function member(key: EndpointKey): string {
 
 /** Reads a member as `ipset save` prints it; undefined when it is not one that we would write. */
 export function parseMember(text: string): EndpointKey | undefined {
+  if (/^\d+$/.test(text)) return anywhereKey(Number(text));
   const match = /^([^,]+),tcp:(\d+)$/.exec(text);
   if (match === null) return undefined;
   const [, ip = '', port] = match;
   return (ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`) as EndpointKey;
 }
 
-function create(name: string, family: Family, members: number): string {
+function create(name: string, role: SetRole, family: Family, members: number): string {
+  // 8 KiB, whatever it holds.
+  if (role === 'ports') return `create ${name} bitmap:port range 0-65535`;
   const inet = family === 'ipv4' ? 'inet' : 'inet6';
   const maxelem = maxelemFor(members);
   // The table's first size; it doubles by itself, so this only saves the doublings of a large fill.
@@ -59,7 +65,7 @@ export function renderSet(
   if (existing.has(next)) lines.push(`destroy ${next}`);
   const swap = existing.has(live);
   const target = swap ? next : live;
-  lines.push(create(target, family, entries.size));
+  lines.push(create(target, role, family, entries.size));
   for (const key of Array.from(entries, ([key]) => key).sort()) lines.push(`add ${target} ${member(key)}`);
   if (swap) lines.push(`swap ${next} ${live}`, `destroy ${next}`);
   return `${lines.join('\n')}\n`;

@@ -1,5 +1,6 @@
 import { type FSWatcher, readdirSync, readFileSync, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
+import { type CgroupMount, findCgroupMount } from '../io/cgroup-mount.ts';
 
 /** How often the hierarchy is looked at beside the notifications, and so the bound when one is missed. */
 const POLL_INTERVAL_MS = 1000;
@@ -18,28 +19,6 @@ export interface UnitCgroup {
   readonly path: string;
   /** Number of its directory, which is the kernel's id of the group. */
   readonly inode: number;
-}
-
-/** Where the cgroup v2 hierarchy of this host is mounted. */
-export interface CgroupMount {
-  readonly directory: string;
-  /** What stands before paths below `directory`; empty as a rule. */
-  readonly prefix: string;
-}
-
-/**
- * Finds the cgroup v2 hierarchy (also the v2 part of a hybrid one) in the text of /proc/self/mountinfo (proc(5)).
- * Undefined when there is none, or only a part that the namespace of this process cannot name.
- */
-export function findCgroupMount(mountinfo: string): CgroupMount | undefined {
-  for (const line of mountinfo.split('\n')) {
-    const [mount = '', filesystem = ''] = line.split(' - ');
-    if (filesystem.split(' ')[0] !== 'cgroup2') continue;
-    const [, , , root = '', directory = ''] = mount.split(' ');
-    if (!root.startsWith('/') || root.includes('/..') || !directory.startsWith('/')) continue;
-    return { directory, prefix: root.slice(1) };
-  }
-  return undefined;
 }
 
 /** {@link findCgroupMount} of this host. */

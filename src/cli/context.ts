@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { type ConfigSources, loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
+import { printable, printableJson } from './printable.ts';
 
 /** What a run of the program ended with; documented in `mesh-node --help`. */
 export const exitCodes = {
@@ -61,6 +62,6 @@ export function configOf(command: Command, context: CliContext): Config {
 /** Prints a value as `-o` asks for: as JSON, or as text for people. */
 export function print(command: Command, context: CliContext, value: unknown, text: () => string): void {
   const json = command.optsWithGlobals<GlobalOptions>().output === 'json';
-  const printed = json ? JSON.stringify(value, undefined, 2) : text();
+  const printed = json ? printableJson(JSON.stringify(value, undefined, 2)) : printable(text());
   context.stdout(printed.endsWith('\n') || printed === '' ? printed : `${printed}\n`);
 }

@@ -7,6 +7,7 @@ import { addCheckCommand } from './check.ts';
 import { type CliContext, CliError, type ExitCode, exitCodes } from './context.ts';
 import { addDrainCommand } from './drain.ts';
 import { addObserveCommand } from './observe.ts';
+import { printable } from './printable.ts';
 import { addReloadCommand } from './reload.ts';
 import { addResolveCommand } from './resolve.ts';
 import { addRulesCommands } from './rules.ts';
@@ -96,7 +97,7 @@ function checkOutputFormat(command: Command): void {
 }
 
 function explain(error: unknown, context: CliContext): ExitCode {
-  const say = (text: string): void => context.stderr(`mesh-node: ${text}\n`);
+  const say = (text: string): void => context.stderr(printable(`mesh-node: ${text}\n`));
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   if (error instanceof CliError) {
     say(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);

@@ -8,7 +8,7 @@ import { CliError, exitCodes } from './context.ts';
 const SCRIPT_MS = 30_000;
 
 /** Runs systemd/withdraw-rules, which needs no daemon; rejects with a CliError that says what it said. */
-export function runWithdrawScript({ daemon }: Config, verb: 'now' | 'serving'): Promise<void> {
+export function runWithdrawScript({ daemon, names }: Config, verb: 'now' | 'serving'): Promise<void> {
   // In an installed program beside dist/, in a clone below systemd/.
   const places = ['../../withdraw-rules', '../../systemd/withdraw-rules'];
   const script = places.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
@@ -17,6 +17,9 @@ export function runWithdrawScript({ daemon }: Config, verb: 'now' | 'serving'): 
     PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
     MESH_NODE_DAEMON_STATE_DIRECTORY: daemon.stateDirectory,
     MESH_NODE_DAEMON_RUNTIME_DIRECTORY: daemon.runtimeDirectory,
+    MESH_NODE_NAMES_DOMAIN: names.domain,
+    MESH_NODE_NAMES_IPV4: names.ipv4,
+    MESH_NODE_NAMES_IPV6: names.ipv6,
   };
   return new Promise((resolve, reject) => {
     execFile(script, [verb], { env, timeout: SCRIPT_MS, killSignal: 'SIGKILL' }, (error, _stdout, stderr) => {

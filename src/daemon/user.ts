@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { passwdEntries } from '../io/passwd.ts';
 import { MeshError } from '../model/errors.ts';
 
 /** Numeric ids of a user of this host. */
@@ -12,11 +13,8 @@ export interface UserIds {
  * answer must not keep the daemon from starting (and `iptables -m owner` is given numbers for the same reason).
  */
 export function findUser(user: string, passwd: string = readFileSync('/etc/passwd', 'utf8')): UserIds {
-  for (const line of passwd.split('\n')) {
-    const [name, , uid, gid] = line.split(':');
-    if (uid !== undefined && gid !== undefined && (name === user || uid === user)) {
-      return { uid: Number(uid), gid: Number(gid) };
-    }
+  for (const { name, uid, gid } of passwdEntries(passwd)) {
+    if (name === user || String(uid) === user) return { uid, gid };
   }
   throw new MeshError(
     'configuration',

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { link, lstat, mkdir, open, rename, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { MeshError } from '../model/errors.ts';
+import { MeshError, reasonOf } from '../model/errors.ts';
 
 /** Largest PEM file that is read: an authority bundle of some hundred certificates. */
 const MAX_FILE_BYTES = 1024 * 1024;
@@ -47,7 +47,7 @@ export async function writeFileAtomic(file: NewFile): Promise<void> {
     else await link(temporary, file.path);
   } catch (error) {
     if (isErrno(error, 'EEXIST')) throw alreadyThere(file.path);
-    throw new MeshError('configuration', 'operator', `cannot write ${file.path}: ${reason(error)}`, {
+    throw new MeshError('configuration', 'operator', `cannot write ${file.path}: ${reasonOf(error)}`, {
       cause: error,
     });
   } finally {
@@ -73,7 +73,7 @@ export async function makePrivateDirectory(path: string, owner?: FileOwner): Pro
       await handle.close();
     }
   } catch (error) {
-    throw new MeshError('configuration', 'operator', `cannot make directory ${path}: ${reason(error)}`, {
+    throw new MeshError('configuration', 'operator', `cannot make directory ${path}: ${reasonOf(error)}`, {
       cause: error,
     });
   }
@@ -88,7 +88,7 @@ export async function readPemFile(path: string, what: string, secret: boolean): 
     // A pipe in place of the file must not make a thread wait for its writer.
     handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    throw fail(`cannot be read: ${reason(error)}`, error);
+    throw fail(`cannot be read: ${reasonOf(error)}`, error);
   }
   try {
     // The descriptor is asked, not the name: nobody can put another file there in between.
@@ -104,7 +104,7 @@ export async function readPemFile(path: string, what: string, secret: boolean): 
     const { bytesRead } = await handle.read(buffer, 0, MAX_FILE_BYTES, 0);
     return buffer.toString('utf8', 0, bytesRead);
   } catch (error) {
-    throw error instanceof MeshError ? error : fail(`cannot be read: ${reason(error)}`, error);
+    throw error instanceof MeshError ? error : fail(`cannot be read: ${reasonOf(error)}`, error);
   } finally {
     await handle.close();
   }
@@ -122,8 +122,4 @@ function alreadyThere(path: string): MeshError {
 
 function isErrno(error: unknown, code: string): boolean {
   return error instanceof Error && 'code' in error && error.code === code;
-}
-
-function reason(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

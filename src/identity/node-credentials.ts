@@ -1,5 +1,5 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
-import { MeshError } from '../model/errors.ts';
+import { MeshError, reasonOf } from '../model/errors.ts';
 import type { PeerIdentity } from '../model/peer.ts';
 import type { NodeName } from '../model/service.ts';
 import { readPemFile } from './files.ts';
@@ -140,10 +140,7 @@ function parse<T extends X509Certificate | KeyObject>(what: string, read: () => 
   try {
     return read();
   } catch (error) {
-    throw unusable(
-      `${what} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
-      error,
-    );
+    throw unusable(`${what} cannot be read: ${reasonOf(error)}`, error);
   }
 }
 

@@ -1,7 +1,28 @@
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, type Stats, statSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { readBounded } from './read-bounded.ts';
 
 /** Most bytes that are read: some hundred thousand users. */
 const MAX_PASSWD_BYTES = 16 * 1024 * 1024;
+
+/** A line of passwd(5). */
+interface PasswdEntry {
+  readonly name: string;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** The users in the text of a file, in its order; lines of another form are left out. */
+export function* passwdEntries(text: string): IterableIterator<PasswdEntry> {
+  for (const line of text.split('\n')) {
+    const [name = '', , uid = '', gid = ''] = line.split(':', 4);
+    if (name !== '' && isId(uid) && isId(gid)) yield { name, uid: Number(uid), gid: Number(gid) };
+  }
+}
+
+function isId(text: string): boolean {
+  return /^\d{1,10}$/.test(text);
+}
 
 /**
  * The users of /etc/passwd, read again when the file changed. Never asked through NSS: a directory service that does not
@@ -20,15 +41,19 @@ export class Passwd {
   /** Looks at the file; true when users may have changed. What was read last stays while it cannot be read. */
   refresh(): boolean {
     try {
-      const { ino, size, mtimeMs } = statSync(this.#file);
-      const stamp = `${ino} ${size} ${mtimeMs}`;
-      if (stamp === this.#stamp || size > MAX_PASSWD_BYTES) return false;
-      this.#read(readFileSync(this.#file, 'utf8'));
-      this.#stamp = stamp;
-      return true;
+      const status = statSync(this.#file);
+      return this.#isOther(status) && this.#take(readFileSync(this.#file, 'utf8'), status);
     } catch {
       return false;
     }
+  }
+
+  /** The same, without waiting for the disk. Never throws. */
+  async look(): Promise<boolean> {
+    const status = await stat(this.#file).catch(() => undefined);
+    if (status === undefined || !this.#isOther(status)) return false;
+    const text = await readBounded(this.#file, MAX_PASSWD_BYTES);
+    return text !== undefined && this.#take(text, status);
   }
 
   /** The number of a user by name; undefined when the file does not know it. */
@@ -41,15 +66,22 @@ export class Passwd {
     return this.#names.get(uid);
   }
 
-  #read(text: string): void {
+  #isOther(status: Stats): boolean {
+    return stampOf(status) !== this.#stamp && status.size <= MAX_PASSWD_BYTES;
+  }
+
+  #take(text: string, status: Stats): boolean {
+    this.#stamp = stampOf(status);
     this.#uids.clear();
     this.#names.clear();
-    for (const line of text.split('\n')) {
-      const [name = '', , uid = ''] = line.split(':', 3);
-      if (name === '' || !/^\d{1,10}$/.test(uid)) continue;
-      const number = Number(uid);
-      if (!this.#uids.has(name)) this.#uids.set(name, number);
-      if (!this.#names.has(number)) this.#names.set(number, name);
+    for (const { name, uid } of passwdEntries(text)) {
+      if (!this.#uids.has(name)) this.#uids.set(name, uid);
+      if (!this.#names.has(uid)) this.#names.set(uid, name);
     }
+    return true;
   }
+}
+
+function stampOf({ ino, size, mtimeMs }: Stats): string {
+  return `${ino} ${size} ${mtimeMs}`;
 }

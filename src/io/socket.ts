@@ -1,61 +1,36 @@
-import { type Endpoint, type Ip, isIpv6 } from '../model/address.ts';
+import type { Endpoint, Ip } from '../model/address.ts';
 import type { ErrorCode } from '../model/errors.ts';
 import type { Channel, ChannelClose, ChannelHandler } from './channel.ts';
+import {
+  beginHandshake,
+  bindToAddress,
+  type ConnectOptions,
+  createStreamSocket,
+  type SocketWaiter,
+} from './connecting.ts';
 import * as c from './constants.ts';
 import type { Deadline } from './deadlines.ts';
 import { describeErrno, errorCodeOf } from './failure.ts';
 import * as libc from './libc.ts';
-import { PendingBytes } from './pending.ts';
 import { EVENTS_BROKEN, INTEREST_STREAM, type Poller, type PollTarget } from './poller.ts';
-import { encodeSocketAddress } from './sockaddr.ts';
+import { ReceiveHalf } from './receive-half.ts';
+import { SendHalf } from './send-half.ts';
 import {
   closeWithReset,
   DEFAULT_KEEPALIVE,
   type Keepalive,
   localEndpointOf,
   remoteEndpointOf,
-  setIntegerOption,
   setKeepalive,
-  setNoDelay,
-  setUrgentInline,
   takeSocketError,
 } from './socket-options.ts';
 
-/** Bytes asked for in one `recv` at first; doubled after each full one, back to this after backpressure. */
-const FIRST_READ_BYTES = 64 << 10;
-/** With more than this held for slow readers over all sockets, every socket reads {@link FRUGAL_READ_BYTES} at most. */
-const HELD_BYTES_SOFT_LIMIT = 64 << 20;
-const FRUGAL_READ_BYTES = 16 << 10;
-/** Bound on `recv` calls of one socket in one turn, so that a bulk transfer does not keep the others waiting. */
-const READS_PER_TURN = 4;
 /**
  * Keepalive is set on connections that lived this long, or a quarter of its idle time if that is less: most end before,
  * and three calls are spared.
  */
 const KEEPALIVE_AFTER_MS = 10_000;
 const KEEPALIVE_AFTER_SHARE = 0.25;
-/** A first write under this size is one segment whatever the path's MTU, so Nagle's rule does not hold it back. */
-const ONE_SEGMENT_BYTES = 512;
-const SEND_FLAGS = c.MSG_NOSIGNAL | c.MSG_DONTWAIT;
-/** The last segment waits for what follows: an answer and the end of its connection make one packet. */
-const SEND_MORE_FLAGS = SEND_FLAGS | c.MSG_MORE;
-
-interface ConnectOptions {
-  /** Bound on the three-way handshake; `close` with `timeout` follows. At most 100 ms late. */
-  readonly timeoutMs: number;
-  /** Address to connect from; the port is chosen late, so that one address is not limited to its 28,232 ports. */
-  readonly localIp?: Ip;
-  readonly keepalive?: Keepalive;
-}
-
-/** Somebody who waits for a socket that is made elsewhere. */
-export interface SocketWaiter {
-  /** False when it waits no more. */
-  take(fd: number): boolean;
-  /** There will be none. */
-  fail(reason: ErrorCode, detail: string): void;
-}
-
 /**
  * `connecting` → `open` → `closing` → `closed`, and `open` → `detached`. From `closing` on the descriptor is free and
  * only the call of `handler.close` is due.
@@ -67,10 +42,6 @@ const noHandler: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} 
 /** A non-blocking TCP socket (or any stream socket) on a {@link Poller}. */
 export class TcpChannel implements Channel, PollTarget, Deadline {
   handler: ChannelHandler = noHandler;
-  /** Bytes handed to the owner. */
-  bytesRead = 0;
-  /** Bytes taken by the kernel. */
-  bytesWritten = 0;
   /** While connecting, the end of the time for it; then, when to set keepalive. On the clock of `performance.now()`. */
   deadline = 0;
   place = -1;
@@ -78,27 +49,10 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
   readonly #poller: Poller;
   #fd: number;
   #state: State;
-  #pending: PendingBytes | undefined;
-  #paused = true;
-  /** The kernel may have bytes, an end or an error for us. */
-  #readable = false;
-  /** A short read does not mean that nothing is left: FIN is known to be there, or urgent data was seen. */
-  #readToTheEnd = false;
-  /** The other side has sent its FIN: after the bytes that are left, `recv` gives 0. */
-  #finArrived = false;
-  #readSize = FIRST_READ_BYTES;
-  #reading = false;
-  #readEnded = false;
-  #ending = false;
-  #writeEnded = false;
-  /** `write` returned false. */
-  #blocked = false;
-  /** errno of a failed `send`: the connection is over as soon as what arrived before has been read. */
-  #broken = 0;
-  #resumeTask: (() => void) | undefined;
-  /** Options that are still to be set on the descriptor; undefined on accepted sockets, which inherited them. */
+  readonly #send: SendHalf;
+  readonly #receive: ReceiveHalf;
+  /** Still to be set on the descriptor; undefined on accepted sockets, which inherited it. */
   #keepalive: Keepalive | undefined;
-  #delayed = false;
   #local: Endpoint | undefined;
   #remote: Endpoint | undefined;
 
@@ -107,6 +61,8 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
     this.#fd = fd;
     this.#state = state;
     this.#remote = remote;
+    this.#send = new SendHalf(this, poller);
+    this.#receive = new ReceiveHalf(this, poller);
   }
 
   /**
@@ -114,8 +70,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
    * `close`, after this returned.
    */
   static connect(poller: Poller, endpoint: Endpoint, options: ConnectOptions): TcpChannel {
-    const family = isIpv6(endpoint.ip) ? c.AF_INET6 : c.AF_INET;
-    const fd = libc.socket(family, c.SOCK_STREAM | c.SOCK_NONBLOCK | c.SOCK_CLOEXEC, 0);
+    const fd = createStreamSocket(endpoint.ip);
     const channel = new TcpChannel(poller, fd, 'connecting', endpoint);
     if (fd < 0) channel.#fail('socket', libc.errno());
     else if (options.localIp === undefined || channel.#bind(options.localIp)) {
@@ -176,42 +131,29 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
     return this.#remote;
   }
 
+  /** Bytes handed to the owner. */
+  get bytesRead(): number {
+    return this.#receive.received;
+  }
+
+  /** Bytes taken by the kernel. */
+  get bytesWritten(): number {
+    return this.#send.sent;
+  }
+
   get pendingBytes(): number {
-    return this.#pending === undefined ? 0 : this.#pending.length;
+    return this.#send.pending;
   }
 
   write(bytes: Uint8Array, more = false): boolean {
-    if (this.#ending || bytes.length === 0) return !this.#blocked || this.#ending;
-    if (this.#state !== 'open') {
-      if (this.#state !== 'connecting') return true;
-    } else if (this.#broken !== 0) {
-      return true;
-    } else if (this.pendingBytes === 0) {
-      if (this.#delayed && (this.bytesWritten > 0 || bytes.length > ONE_SEGMENT_BYTES)) this.#hurry();
-      const sent = libc.send(this.#fd, bytes, bytes.length, more ? SEND_MORE_FLAGS : SEND_FLAGS);
-      if (sent === bytes.length) {
-        this.bytesWritten += sent;
-        return true;
-      }
-      if (sent >= 0) {
-        this.bytesWritten += sent;
-        this.#hold(bytes.subarray(sent));
-        return false;
-      }
-      const errno = libc.errno();
-      if (errno !== c.EAGAIN && errno !== c.EINTR) {
-        this.#breakLater(errno);
-        return true;
-      }
-    }
-    this.#hold(bytes);
-    return false;
+    if (this.#state === 'open') return this.#send.write(bytes, more);
+    return this.#state !== 'connecting' || this.#send.keep(bytes);
   }
 
   end(): void {
-    if (this.#ending || this.#isOver) return;
-    this.#ending = true;
-    if (this.#state === 'open' && this.pendingBytes === 0) this.#endWriting();
+    if (this.#send.ending || this.#isOver) return;
+    this.#send.end();
+    if (this.#state === 'open' && this.#send.pending === 0) this.#endWriting();
   }
 
   reset(_code?: ErrorCode): void {
@@ -220,18 +162,11 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
   }
 
   pause(): void {
-    this.#paused = true;
-    this.#readSize = FIRST_READ_BYTES;
+    this.#receive.pause();
   }
 
   resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    if (!this.#readable || this.#reading || this.#state !== 'open') return;
-    this.#resumeTask ??= () => {
-      if (this.#state === 'open' && !this.#paused && this.#readable) this.#readInTask();
-    };
-    this.#poller.afterBatch(this.#resumeTask);
+    this.#receive.resume();
   }
 
   /**
@@ -239,18 +174,11 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
    * ended; undefined otherwise. Nothing is reported any more, `close` included.
    */
   detach(): number | undefined {
-    if (
-      this.#state !== 'open' ||
-      this.pendingBytes > 0 ||
-      this.#ending ||
-      this.#readEnded ||
-      this.#broken !== 0
-    ) {
-      return undefined;
-    }
+    if (this.#state !== 'open' || !this.#send.idle || this.#receive.ended) return undefined;
     const fd = this.#fd;
     this.#poller.unregister(fd);
-    if (this.#delayed) this.#hurry();
+    this.#send.hurry();
+    this.#receive.close();
     if (this.#poller.deadlines.has(this)) setKeepalive(fd, this.#keepalive);
     this.#poller.deadlines.delete(this);
     this.#state = 'detached';
@@ -272,20 +200,41 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
       this.#opened();
     }
     if (this.#state !== 'open') return;
-    if ((events & c.EPOLLOUT) !== 0 && this.pendingBytes > 0) this.#flush();
+    if ((events & c.EPOLLOUT) !== 0 && this.#send.pending > 0) this.#flush();
     if ((events & ~c.EPOLLOUT) === 0 || this.#state !== 'open') return;
-    this.#readable = true;
-    if ((events & ~(c.EPOLLOUT | c.EPOLLIN)) !== 0) this.#readToTheEnd = true;
-    if ((events & (c.EPOLLRDHUP | c.EPOLLERR)) === c.EPOLLRDHUP) this.#finArrived = true;
-    if (!this.#paused) this.#read();
+    this.#receive.ready(events);
     // A reset that came after the end of data is not seen by recv; a paused socket is told of one at once.
-    if ((events & c.EPOLLERR) !== 0 && this.#state === 'open' && (this.#paused || this.#readEnded)) {
+    if (
+      (events & c.EPOLLERR) !== 0 &&
+      this.#state === 'open' &&
+      (this.#receive.paused || this.#receive.ended)
+    ) {
       const errno = takeSocketError(this.#fd);
       if (errno !== 0) this.#fail('recv', errno);
     }
   }
 
-  /** @internal for the poller */
+  /** @internal for the sending half. What the other side had sent before is still read, where the owner takes it. */
+  sendFailed(errno: number): void {
+    this.#receive.disregardEnd();
+    this.#poller.afterBatch(() => {
+      if (this.#state !== 'open') return;
+      this.#receive.readRest();
+      if (this.#state === 'open') this.#fail('send', errno);
+    });
+  }
+
+  /** @internal for the receiving half */
+  receiveFailed(errno: number): void {
+    this.#fail('recv', errno);
+  }
+
+  /** @internal for the receiving half */
+  endDelivered(): void {
+    if (this.#send.ended && this.#state === 'open') this.#finish('done', undefined);
+  }
+
+  /** @internal for the poller and the receiving half */
   failed(error: unknown): void {
     if (!this.#isOver) this.#finish('system', `the owner threw: ${String(error)}`);
   }
@@ -304,34 +253,24 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
 
   /** Binds to an address of this host; false when it is none, and then the channel is over. */
   #bind(localIp: Ip): boolean {
-    const fd = this.#fd;
-    setIntegerOption(fd, c.SOL_IP, c.IP_BIND_ADDRESS_NO_PORT, 1);
-    const local = encodeSocketAddress({ ip: localIp, port: 0 });
-    if (libc.bind(fd, local.bytes, local.size) >= 0) return true;
-    const errno = libc.errno();
+    const errno = bindToAddress(this.#fd, localIp);
+    if (errno === 0) return true;
     // Not an address of this host: no shortage that passes, unlike the same errno from connect.
     const reason = errno === c.EADDRNOTAVAIL ? 'system' : errorCodeOf(errno);
     this.#finish(reason, describeErrno('bind', errno));
     return false;
   }
 
-  /** Begins the handshake on the descriptor. */
-  #connect(endpoint: Endpoint, options: ConnectOptions): void {
-    setUrgentInline(this.#fd);
-    this.#delayed = true;
-    this.#keepalive = options.keepalive ?? DEFAULT_KEEPALIVE;
-    const address = encodeSocketAddress(endpoint);
-    if (libc.connect(this.#fd, address.bytes, address.size) < 0) {
-      const errno = libc.errno();
-      if (errno !== c.EINPROGRESS) {
-        this.#fail('connect', errno);
-        return;
-      }
+  #connect(endpoint: Endpoint, { keepalive, timeoutMs }: ConnectOptions): void {
+    this.#send.begin();
+    this.#keepalive = keepalive ?? DEFAULT_KEEPALIVE;
+    const errno = beginHandshake(this.#fd, endpoint);
+    if (errno !== 0) {
+      this.#fail('connect', errno);
+      return;
     }
     this.#watch();
-    if (this.#state === 'connecting' && !this.#poller.deadlines.has(this)) {
-      this.#expireAfter(options.timeoutMs);
-    }
+    if (this.#state === 'connecting' && !this.#poller.deadlines.has(this)) this.#expireAfter(timeoutMs);
   }
 
   #expireAfter(milliseconds: number): void {
@@ -353,112 +292,20 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
     this.deadline = performance.now() + Math.min(KEEPALIVE_AFTER_MS, idleMs * KEEPALIVE_AFTER_SHARE);
     this.handler.open?.();
     if (this.#state !== 'open') return;
-    if (this.pendingBytes > 0) this.#flush();
-    else if (this.#ending && !this.#writeEnded) this.#endWriting();
-  }
-
-  #hold(bytes: Uint8Array): void {
-    this.#pending ??= new PendingBytes();
-    this.#pending.append(bytes);
-    this.#poller.heldBytes += bytes.length;
-    this.#blocked = true;
-  }
-
-  /** From now on nothing waits for an acknowledgement. The first small write never does, and is often the last. */
-  #hurry(): void {
-    this.#delayed = false;
-    setNoDelay(this.#fd);
+    if (this.#send.pending > 0) this.#flush();
+    else if (this.#send.ending && !this.#send.ended) this.#endWriting();
   }
 
   #flush(): void {
-    const pending = this.#pending!;
-    if (this.#delayed) this.#hurry();
-    while (pending.length > 0) {
-      const head = pending.head();
-      const sent = libc.send(this.#fd, head, head.length, SEND_FLAGS);
-      if (sent < 0) {
-        const errno = libc.errno();
-        if (errno === c.EINTR) continue;
-        if (errno !== c.EAGAIN) this.#breakLater(errno);
-        return;
-      }
-      this.bytesWritten += sent;
-      this.#poller.heldBytes -= sent;
-      pending.consume(sent);
-      if (sent < head.length) return;
-    }
-    this.#blocked = false;
-    if (this.#ending) this.#endWriting();
+    if (!this.#send.flush()) return;
+    if (this.#send.ending) this.#endWriting();
     else this.handler.drain();
   }
 
   /** Everything went out: half-close, or close when the other half is over as well (that sends the FIN, too). */
   #endWriting(): void {
-    this.#writeEnded = true;
-    if (this.#readEnded) this.#finish('done', undefined);
-    else libc.shutdown(this.#fd, c.SHUT_WR); // fails only when the connection is gone, and then an event says so
-  }
-
-  #read(): void {
-    const { readBuffer } = this.#poller;
-    this.#reading = true;
-    try {
-      for (let reads = 0; this.#state === 'open' && !this.#paused && this.#readable; reads++) {
-        if (reads === READS_PER_TURN) {
-          this.#poller.modify(this.#fd, INTEREST_STREAM); // reported again, after the others
-          break;
-        }
-        const size = this.#poller.heldBytes > HELD_BYTES_SOFT_LIMIT ? FRUGAL_READ_BYTES : this.#readSize;
-        const count = libc.recv(this.#fd, readBuffer, size, 0);
-        if (count > 0) {
-          // The socket was emptied. What comes later is a new event.
-          if (count < size) this.#readable = this.#readToTheEnd;
-          else if (this.#readSize < readBuffer.length) this.#readSize *= 2;
-          this.bytesRead += count;
-          this.handler.data(this.#poller.readBytes(count), this.#finArrived && this.#broken === 0);
-        } else if (count === 0) {
-          this.#readable = false;
-          if (this.#broken === 0) this.#ended();
-        } else {
-          const errno = libc.errno();
-          if (errno === c.EINTR) continue;
-          this.#readable = false;
-          if (errno !== c.EAGAIN) this.#fail('recv', errno);
-        }
-      }
-    } finally {
-      this.#reading = false;
-    }
-  }
-
-  #ended(): void {
-    if (this.#readEnded) return;
-    this.#readEnded = true;
-    this.handler.end();
-    if (this.#writeEnded && this.#state === 'open') this.#finish('done', undefined);
-  }
-
-  /** A send failed. What the other side had sent before is still read, where the owner takes it. */
-  #breakLater(errno: number): void {
-    if (this.#broken !== 0) return;
-    this.#broken = errno;
-    this.#poller.afterBatch(() => {
-      if (this.#state !== 'open') return;
-      this.#readable = true;
-      this.#readToTheEnd = true;
-      if (!this.#paused) this.#readInTask();
-      if (this.#state === 'open') this.#fail('send', errno);
-    });
-  }
-
-  /** Reads outside of `ready`: what the owner throws costs the connection here as well. */
-  #readInTask(): void {
-    try {
-      this.#read();
-    } catch (error) {
-      this.failed(error);
-      throw error;
-    }
+    if (this.#receive.ended) this.#finish('done', undefined);
+    else this.#send.shutdown();
   }
 
   #fail(call: string, errno: number): void {
@@ -476,11 +323,9 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
       if (reason === 'done') libc.close(fd);
       else closeWithReset(fd);
     }
-    if (this.#pending !== undefined) {
-      this.#poller.heldBytes -= this.#pending.length;
-      this.#pending.clear();
-    }
-    const delivered = this.bytesWritten > 0;
+    this.#receive.close();
+    this.#send.clear();
+    const delivered = this.#send.sent > 0;
     this.#poller.afterBatch(() => {
       this.#state = 'closed';
       this.handler.close(detail === undefined ? { reason, delivered } : { reason, delivered, detail });

@@ -44,3 +44,8 @@ export class MeshError extends Error {
     this.retry = options.retry ?? 'never';
   }
 }
+
+/** What was thrown, in words. */
+export function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,5 +1,6 @@
 import { lookup } from 'node:dns/promises';
 import { type Ip, parseIp } from '../model/address.ts';
+import { reasonOf } from '../model/errors.ts';
 
 /** Names that are resolved for one user; those beyond are left out, and told of once. */
 const MAX_NAMES = 4096;
@@ -233,7 +234,7 @@ export class HostNameResolver {
   }
 
   #failed(entry: Entry, error: unknown): void {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = reasonOf(error);
     const wait = entry.addresses.length > 0 ? this.#interval : Math.min(entry.retryMs, this.#interval);
     entry.retryMs *= 2;
     entry.dueAt = performance.now() + wait * (1 + JITTER * (this.#random() - 0.5));

@@ -149,23 +149,25 @@ function lowerCase(bytes: Uint8Array): string {
 /** Owner of a record: the name that was asked for, or another one by its labels. */
 export type Owner = 'question' | readonly string[];
 
+/** What answers are written into, one at a time: an answer is held for as long as its reader is slow, at its own size. */
+const scratch = Buffer.allocUnsafeSlow(MAX_TCP_BYTES);
+
 /**
- * The bytes of one answer. A record that does not fit is not written: in the answer section that makes the whole answer
+ * The bytes of one answer, from the constructor to {@link finish} without another one in between. A record that does not fit is not written: in the answer section that makes the whole answer
  * truncated, in the additional section it is left out.
  */
 export class AnswerWriter {
-  readonly #bytes: Buffer;
+  readonly #bytes = scratch;
   readonly #limit: number;
   readonly #envelope: Envelope;
   readonly #counts = { answer: 0, authority: 0, additional: 0 };
   #at: number;
   #truncated = false;
 
-  /** `limit`: most bytes of the whole answer. */
+  /** `limit`: most bytes of the whole answer, at most {@link MAX_TCP_BYTES}. */
   constructor(envelope: Envelope, limit: number) {
     const { message, questionEnd, edns } = envelope;
     this.#envelope = envelope;
-    this.#bytes = Buffer.alloc(limit);
     this.#bytes.set(message.subarray(0, questionEnd));
     this.#at = questionEnd;
     this.#limit = edns ? limit - OPT_BYTES : limit;
@@ -198,7 +200,7 @@ export class AnswerWriter {
     this.#counts[section]++;
   }
 
-  /** The finished message. */
+  /** The finished message, in memory of its own. */
   finish(code: number, authoritative: boolean): Buffer {
     const { message, questionEnd, edns } = this.#envelope;
     if (edns) this.#writeOptions(code);
@@ -216,7 +218,7 @@ export class AnswerWriter {
     this.#bytes.writeUInt16BE(this.#counts.answer, 6);
     this.#bytes.writeUInt16BE(this.#counts.authority, 8);
     this.#bytes.writeUInt16BE(this.#counts.additional + (edns ? 1 : 0), 10);
-    return this.#bytes.subarray(0, this.#at);
+    return Buffer.from(this.#bytes.subarray(0, this.#at));
   }
 
   #truncate(): void {

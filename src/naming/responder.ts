@@ -3,15 +3,10 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { bindAlone } from '../io/datagram.ts';
 import { type Ip, isIpv6 } from '../model/address.ts';
 import { answer, type NameSpace, type Transport } from './answer.ts';
+import { MAX_WAITING_BYTES, StreamQuestions } from './stream-questions.ts';
 
-/** Connections of one process; further ones are closed at once. */
+/** Connections of one process; further ones are closed at once. What one may hold: stream-questions.ts. */
 const MAX_CONNECTIONS = 64;
-/** A connection without a byte for this long is closed. */
-const IDLE_MS = 10_000;
-/** Largest query over TCP; questions have a few hundred bytes at most. */
-const MAX_TCP_QUERY = 4096;
-/** Answers over TCP that wait for a slow reader; nothing is read from it meanwhile. */
-const MAX_WAITING_BYTES = 128 * 1024;
 /** Answers over UDP that wait for the kernel; further ones are dropped, and the asker asks again. */
 const MAX_UDP_WAITING_BYTES = 256 * 1024;
 const BACKLOG = 128;
@@ -85,7 +80,9 @@ export class NameResponder {
   }
 
   #serveStream(fd: number): void {
-    const server = createServer({ noDelay: true }, (socket) => this.#connected(socket));
+    const server = createServer({ noDelay: true, highWaterMark: MAX_WAITING_BYTES }, (socket) =>
+      this.#connected(socket),
+    );
     server.maxConnections = MAX_CONNECTIONS;
     this.#servers.push(server);
     server.on('error', (error) => this.#options.failed(error));
@@ -94,61 +91,13 @@ export class NameResponder {
 
   #connected(socket: Socket): void {
     this.#connections.add(socket);
-    const unread = new LengthPrefixed(MAX_TCP_QUERY);
-    socket.setTimeout(IDLE_MS, () => socket.destroy());
     socket.on('close', () => this.#connections.delete(socket));
-    socket.on('error', () => {}); // told by close, too
-    socket.on('drain', () => socket.resume());
-    socket.on('data', (chunk: Buffer) => {
-      for (const message of unread.take(chunk)) {
-        const reply = this.#answer(message, 'tcp');
-        if (reply !== undefined) {
-          const length = Buffer.allocUnsafe(2);
-          length.writeUInt16BE(reply.length);
-          socket.cork();
-          socket.write(length);
-          socket.write(reply);
-          socket.uncork();
-        }
-        // Whoever asks and asks and reads nothing is not worth the memory.
-        if (socket.writableLength > MAX_WAITING_BYTES) socket.destroy();
-        if (socket.destroyed) return;
-      }
-      if (unread.tooLong) socket.destroy();
-      else if (socket.writableNeedDrain) socket.pause();
-    });
+    new StreamQuestions(socket, (question) => this.#answer(question, 'tcp'));
   }
 
   #answer(message: Uint8Array, transport: Transport): Buffer | undefined {
     const reply = answer(message, transport, this.#options.names());
     if (reply !== undefined) this.#options.answered(transport, reply[3]! & 0xf);
     return reply;
-  }
-}
-
-/** Cuts a stream into messages that are preceded by their length in two bytes (RFC 1035, 4.2.2). */
-export class LengthPrefixed {
-  readonly #most: number;
-  #rest: Buffer = Buffer.alloc(0);
-  /** True once a message was announced that is longer than allowed: nothing more comes out. */
-  tooLong = false;
-
-  constructor(most: number) {
-    this.#most = most;
-  }
-
-  *take(chunk: Buffer): IterableIterator<Buffer> {
-    let bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
-    while (bytes.length >= 2) {
-      const length = bytes.readUInt16BE(0);
-      if (length > this.#most) {
-        this.tooLong = true;
-        break;
-      }
-      if (bytes.length < 2 + length) break;
-      yield bytes.subarray(2, 2 + length);
-      bytes = bytes.subarray(2 + length);
-    }
-    this.#rest = this.tooLong ? Buffer.alloc(0) : Buffer.from(bytes);
   }
 }

@@ -12,22 +12,7 @@ import type { InstanceId, NodeName, ServiceName } from '../model/service.ts';
 import type { Relay, RelayEnd } from './relay.ts';
 
 /** A connection as it stands, for `mesh-node status connections`. */
-export interface LiveConnection {
-  readonly id: string;
-  readonly direction: ConnectionDirection;
-  readonly startedAt: number;
-  readonly callerNode: NodeName | undefined;
-  readonly callerService: ServiceName | undefined;
-  readonly caller: Caller | undefined;
-  readonly callerProgram: string | undefined;
-  readonly callerAddress: string;
-  readonly destination: string;
-  readonly service: ServiceName | undefined;
-  readonly instance: InstanceId | undefined;
-  readonly path: ConnectionPath;
-  readonly bytesSent: number;
-  readonly bytesReceived: number;
-}
+export type LiveConnection = Omit<ConnectionRecord, 'durationMs' | 'zone' | 'attempts' | 'reason' | 'detail'>;
 
 /** What is known of a connection when it begins. */
 export interface ConnectionStart {

@@ -4,16 +4,34 @@ import type { Candidate } from './candidate.ts';
 
 const nobody: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
 
+/** What a candidate did that kept everybody waiting until another one opened. */
+const OVERTAKEN: ChannelClose = {
+  reason: 'timeout',
+  delivered: false,
+  source: 'peer',
+  detail: 'no answer in time; another one was faster',
+};
+
+/** A candidate that has neither opened nor closed. */
+interface Pending {
+  readonly candidate: Candidate;
+  /** Its patience is over. */
+  late: boolean;
+}
+
 /**
- * The first of several channels that opens, as one. Candidates are made one after the other, when the one before has
- * failed without having delivered anything; bytes written meanwhile wait here and go to the one that opened.
+ * The first of several channels that opens, as one. A candidate is made when those before it have failed without having
+ * delivered anything, or when their patience is over: then they race, as in RFC 8305, so nobody has to know whether
+ * one is slow or gone. Bytes written meanwhile wait here and go to the one that opened, and to no other.
  */
 export class FirstChannel implements Channel {
   handler: ChannelHandler = nobody;
   readonly #candidates: Iterator<Candidate>;
-  #current: Channel | undefined;
-  #open = false;
+  #pending: Pending[] = [];
+  /** The one that opened. */
+  #winner: Channel | undefined;
   #over = false;
+  #timer: NodeJS.Timeout | undefined;
   #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
   #ended = false;
@@ -26,11 +44,11 @@ export class FirstChannel implements Channel {
   }
 
   get pendingBytes(): number {
-    return this.#waitingBytes + (this.#open ? (this.#current?.pendingBytes ?? 0) : 0);
+    return this.#waitingBytes + (this.#winner?.pendingBytes ?? 0);
   }
 
   write(bytes: Uint8Array): boolean {
-    if (this.#open) return this.#current!.write(bytes);
+    if (this.#winner !== undefined) return this.#winner.write(bytes);
     if (this.#over || this.#ended) return true;
     this.#waiting.push(Uint8Array.prototype.slice.call(bytes));
     this.#waitingBytes += bytes.length;
@@ -39,62 +57,90 @@ export class FirstChannel implements Channel {
 
   end(): void {
     this.#ended = true;
-    if (this.#open) this.#current!.end();
+    this.#winner?.end();
   }
 
   reset(code?: ErrorCode): void {
     if (this.#over) return;
-    if (this.#open) {
-      this.#current!.reset(code);
+    if (this.#winner !== undefined) {
+      this.#winner.reset(code);
       return;
     }
     this.#over = true;
-    this.#current?.reset(code);
+    clearTimeout(this.#timer);
+    for (const { candidate } of this.#pending.splice(0)) candidate.channel.reset(code);
     queueMicrotask(() => this.handler.close({ reason: 'local', delivered: false }));
   }
 
   pause(): void {
     this.#paused = true;
-    if (this.#open) this.#current!.pause();
+    this.#winner?.pause();
   }
 
   resume(): void {
     this.#paused = false;
-    if (this.#open) this.#current!.resume();
+    this.#winner?.resume();
   }
 
+  /** Tries one more; `failure`: what it comes to when there is none, and nobody is waited for. */
   #next(failure: ChannelClose): void {
+    clearTimeout(this.#timer);
     const { value: candidate, done } = this.#candidates.next();
     if (done === true) {
+      if (this.#pending.length > 0) return;
       this.#over = true;
       queueMicrotask(() => this.handler.close(failure));
       return;
     }
-    const { channel } = candidate;
-    this.#current = channel;
+    const pending: Pending = { candidate, late: false };
+    this.#pending.push(pending);
+    this.#listen(pending);
+    const { patience } = candidate;
+    if (patience === undefined) return;
+    const late = (): void => {
+      pending.late = true;
+      this.#next(OVERTAKEN);
+    };
+    if (patience <= 0) late();
+    else this.#timer = setTimeout(late, patience);
+  }
+
+  #listen(pending: Pending): void {
+    const { channel } = pending.candidate;
     channel.handler = {
-      open: () => {
-        candidate.opened?.();
-        this.#opened(channel);
-      },
+      open: () => this.#opened(pending),
       data: (bytes) => this.handler.data(bytes),
       end: () => this.handler.end(),
       drain: () => this.handler.drain(),
       close: (why) => {
-        if (this.#open) {
+        if (this.#winner === channel) {
           this.#over = true;
           this.handler.close(why);
-        } else if (!this.#over) {
-          candidate.failed?.(why);
+        } else if (this.#pending.includes(pending)) {
+          this.#pending = this.#pending.filter((other) => other !== pending);
+          pending.candidate.failed?.(why);
           this.#next(why);
         }
       },
     };
   }
 
-  #opened(channel: Channel): void {
-    if (this.#over) return;
-    this.#open = true;
+  #opened(pending: Pending): void {
+    if (!this.#pending.includes(pending)) return;
+    clearTimeout(this.#timer);
+    const { channel } = pending.candidate;
+    this.#winner = channel;
+    for (const other of this.#pending.splice(0)) {
+      if (other === pending) continue;
+      if (other.late) other.candidate.failed?.(OVERTAKEN);
+      other.candidate.channel.reset('timeout');
+    }
+    pending.candidate.opened?.();
+    this.#start(channel);
+  }
+
+  /** What waited goes out, and its owner is told. */
+  #start(channel: Channel): void {
     const waited = this.#waitingBytes > 0;
     let room = true;
     for (const bytes of this.#waiting) room = channel.write(bytes);

@@ -8,12 +8,16 @@ import type { ConnectionEntry } from './connections.ts';
 import type { Origin } from './origin.ts';
 import {
   AGENT_CONNECTS,
+  type AgentStream,
   type OpenedPath,
   type OutboundDependencies,
   type OutboundRoute,
   type PickToken,
 } from './outbound-dependencies.ts';
 import { Relay } from './relay.ts';
+
+/** Silent agents that one connection passes by at once; further ones count as attempts. */
+const MAX_SKIPPED = 16;
 
 /**
  * A connection whose upstream is being found. Holds the caller's first bytes for as long as another instance may
@@ -33,6 +37,15 @@ export class Opening implements ChannelHandler {
   #upstream: Channel | undefined;
   #token: PickToken | undefined;
   #instance: Instance | undefined;
+  /** What is tried next when the agent of this attempt is given up: another instance, or the same one once more. */
+  #following: Instance | undefined;
+  #repeat: Instance | undefined;
+  #repeated = false;
+  /** Attempts that count; those whose agent was known to be silent cost no time, and do not. */
+  #attempts = 0;
+  #skipped = 0;
+  /** The attempt was given up for want of an answer. */
+  #late = false;
   /** Every attempt so far says that its instance cannot be reached, and not that it, or this host, did not want to. */
   #unreached = true;
   #replay: Uint8Array[] = [];
@@ -91,6 +104,7 @@ export class Opening implements ChannelHandler {
   #next(reason: EndReason, detail: string | undefined): void {
     const instance = this.#candidate();
     if (instance !== undefined) {
+      this.#attempts++;
       this.#tried.add(instance);
       const opened = this.#deps.open(this.#service!, instance, this.#origin);
       this.#attempt(this.#service!, instance, opened);
@@ -98,8 +112,19 @@ export class Opening implements ChannelHandler {
   }
 
   #candidate(): Instance | undefined {
-    if (this.#only === undefined) return this.#deps.pick(this.#service!, this.#tried);
-    return this.#tried.size === 0 ? this.#only : undefined;
+    const following = this.#following;
+    if (following !== undefined) {
+      this.#following = undefined;
+      return following;
+    }
+    if (this.#only === undefined) {
+      const instance = this.#deps.pick(this.#service!, this.#tried);
+      if (instance !== undefined) return instance;
+    } else if (this.#tried.size === 0) return this.#only;
+    const repeat = this.#repeat;
+    if (repeat !== undefined) this.#repeated = true;
+    this.#repeat = undefined;
+    return repeat;
   }
 
   /** No other instance is left, or may be tried: what remains is to go past an agent that cannot be reached. */
@@ -124,32 +149,18 @@ export class Opening implements ChannelHandler {
     this.#instance = instance;
     const token = this.#deps.started(service, instance, opened.path, entry.attempts);
     this.#token = token;
-    let late = false;
-    // A peer that is cut off answers nothing at all: its callers must not wait for the last timeout.
-    const mayBypass = opened.path === 'tunnel' && service.mode === 'permissive';
-    if (opened.viaAgent) {
-      const { agentPatience, connectTimeout } = this.#deps.settings();
-      this.#patience = this.#deps.after(agentPatience, () => {
-        late = mayBypass && opened.abandon?.() === true;
-        opened.doubt?.();
-        if (late) return;
-        // An agent that lives and never answers: its caller believes that it is connected, and must not wait for ever.
-        this.#patience = this.#deps.after(connectTimeout * AGENT_CONNECTS, () => {
-          late = true;
-          opened.channel.reset('timeout');
-        });
-      });
-    }
+    this.#late = false;
     this.#connect(
       opened.channel,
       (closed) => {
         this.#patience();
-        const why: ChannelClose = late
+        const why: ChannelClose = this.#late
           ? { ...closed, reason: 'timeout', source: 'peer', detail: 'no answer from the agent in time' }
           : closed;
         const agentFailed = opened.viaAgent && why.source === 'peer' && why.reason !== 'denied';
         if (!meansUnreached(why.reason)) this.#unreached = false;
         // Nothing is known against the instance itself. One behind a relay has no route from here, so it is no way out.
+        if (why.reason === 'tunnel-lost') this.#mayRepeat(opened.path);
         if (!agentFailed) token.failed();
         else if (opened.path === 'tunnel') this.#agentless.push(instance);
         token.finished();
@@ -160,11 +171,57 @@ export class Opening implements ChannelHandler {
       },
       opened.viaAgent,
     );
+    if (opened.viaAgent) this.#beginPatience(opened);
+  }
+
+  /** A peer that is cut off answers nothing at all: its callers must not wait for the last timeout. */
+  #beginPatience(opened: OpenedPath): void {
+    const left = this.#deps.settings().agentPatience - (opened.agent?.silence ?? 0);
+    if (left > 0) this.#patience = this.#deps.after(left, () => this.#patienceOver(opened));
+    else {
+      if (this.#skipped++ < MAX_SKIPPED) this.#attempts--;
+      this.#patienceOver(opened);
+    }
+  }
+
+  /**
+   * The agent has not answered in time. Where no byte of the caller has left and there is another way, the attempt is
+   * given up; what may have been heard is never said twice, and waits for the agent or for the end of its tunnel.
+   */
+  #patienceOver({ agent, channel, path }: OpenedPath): void {
+    const givesUp = agent?.bytesSent === 0 && this.#findsAnother(agent, path);
+    agent?.doubt();
+    if (givesUp) {
+      this.#late = true;
+      channel.reset('timeout');
+      return;
+    }
+    // An agent that lives and never answers: its caller believes that it is connected, and must not wait for ever.
+    this.#patience = this.#deps.after(this.#deps.settings().connectTimeout * AGENT_CONNECTS, () => {
+      this.#late = true;
+      channel.reset('timeout');
+    });
+  }
+
+  /** Whether anything may be tried instead of waiting for this agent; what it is is kept for `#next`. */
+  #findsAnother(agent: AgentStream, path: OpenedPath['path']): boolean {
+    const { mode } = this.#service!;
+    const past = mode === 'permissive' && (path === 'tunnel' || this.#agentless.length > 0);
+    if (this.#attempts >= this.#deps.settings().attempts) return past;
+    if (this.#only === undefined) this.#following = this.#deps.pick(this.#service!, this.#tried);
+    if (agent.doubtful) this.#mayRepeat(path);
+    return past || this.#following !== undefined || this.#repeat !== undefined;
+  }
+
+  /** A tunnel in doubt gets no new stream: once, the same instance is asked through another one, where there is no way past. */
+  #mayRepeat(path: OpenedPath['path']): void {
+    const past = path === 'tunnel' && this.#service!.mode === 'permissive';
+    if (!past && !this.#repeated) this.#repeat = this.#instance;
   }
 
   #mayRetry(why: ChannelClose): boolean {
     return mayRetry({
-      attempt: this.#tried.size,
+      attempt: this.#attempts,
       maxAttempts: this.#deps.settings().attempts,
       delivered: why.delivered,
       code: why.reason === 'done' || why.reason === 'local' ? 'reset' : why.reason,

@@ -12,16 +12,26 @@ export type OutboundRoute =
   | { readonly kind: 'passthrough' }
   | { readonly kind: 'refuse'; readonly reason: EndReason };
 
+/** A stream through another agent. */
+export interface AgentStream extends Channel {
+  /** Bytes of the caller that have left: from the first one on it may have been heard. */
+  readonly bytesSent: number;
+  /** For how long, in ms, its tunnel has owed a sign of life, or the dial for it was not answered. */
+  readonly silence: number;
+  /** It is in a tunnel that has owed a sign of life for so long that a new stream would get another one. */
+  readonly doubtful: boolean;
+  /** No answer for too long: the tunnel has to prove that it lives, or it is lost with everything in it. */
+  doubt(): void;
+}
+
 /** A way to an instance, opened. */
 export interface OpenedPath {
   readonly channel: Channel;
   readonly path: ConnectionPath;
   /** True when another agent stands between, so that its failure is not the instance's. */
   readonly viaAgent: boolean;
-  /** Resets the channel if no byte of the caller has left; false when some has, and it must be waited for. */
-  abandon?(): boolean;
-  /** No answer for too long: the tunnel has to prove that it lives, or it is lost with everything in it. */
-  doubt?(): void;
+  /** The channel, where it is a stream to that agent. */
+  readonly agent?: AgentStream;
 }
 
 /** Told when a pick is over: how it went, for outlier ejection and least connections. */
@@ -64,7 +74,7 @@ export interface OutboundDependencies {
 export interface OutboundSettings {
   /** Bound on reaching one instance. */
   readonly connectTimeout: number;
-  /** Bound on the way through another agent, where going past it is allowed. */
+  /** Bound on the way through another agent, where anything else may be tried. */
   readonly agentPatience: number;
   /** Instances tried for one connection. */
   readonly attempts: number;

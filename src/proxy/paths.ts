@@ -10,16 +10,9 @@ import type { Delivery } from './delivery.ts';
 import { FailedChannel } from './failed-channel.ts';
 import { FirstChannel } from './first-channel.ts';
 import type { Origin } from './origin.ts';
-import type { OpenedPath } from './outbound-dependencies.ts';
+import type { AgentStream, OpenedPath } from './outbound-dependencies.ts';
 import type { KnownCaller } from './proxy-v2.ts';
 import type { RelayRequest } from './zone-relay.ts';
-
-/** A stream through another agent. */
-interface AgentStream extends Channel {
-  readonly bytesSent: number;
-  /** No answer for too long: the tunnel has to prove that it lives. */
-  doubt(): void;
-}
 
 export interface PathsDependencies {
   readonly node: NodeName;
@@ -27,6 +20,8 @@ export interface PathsDependencies {
   snapshot(): Snapshot;
   callerService(): ServiceName | undefined;
   maxHops(): number;
+  /** Milliseconds: `balance.agentPatience`. */
+  agentPatience(): number;
   readonly gateways: Gateways;
   readonly delivery: Delivery;
   /** A stream over the tunnel to this target; undefined while this node has no certificate. */
@@ -78,12 +73,7 @@ export class Paths {
     const path = relayed ? 'relay' : 'tunnel';
     const channel = deps.openStream(target, request);
     if (channel === undefined) return { channel: new FailedChannel(noCertificate), path, viaAgent: true };
-    const abandon = (): boolean => {
-      if (channel.bytesSent > 0) return false;
-      channel.reset('timeout');
-      return true;
-    };
-    return { channel, path, viaAgent: true, abandon, doubt: () => channel.doubt() };
+    return { channel, path, viaAgent: true, agent: channel };
   }
 
   /** The way without the mesh, to an instance of another host. */
@@ -134,12 +124,22 @@ export class Paths {
       hops: Math.max(0, this.#deps.maxHops() - via.length - 1),
       via,
     });
+    if (channel === undefined) return { channel: new FailedChannel(noCertificate) };
+    // Whoever asks us has twice the patience, so that a second gateway behind us is tried before a second one of ours.
+    const patience = this.#deps.agentPatience() / 2 ** (via.length + 1);
     return {
-      channel: channel ?? new FailedChannel(noCertificate),
+      channel,
+      patience: patience - channel.silence,
       opened: () => gateways.report(gateway.node, zone, service, 'reached'),
       failed: (why) => {
+        const alive = why.reason === 'timeout' && channel.silence === 0;
         const ofGateway = why.source === 'peer' || why.reason === 'draining' || why.reason === 'overload';
-        gateways.report(gateway.node, zone, service, ofGateway ? 'gateway-failed' : 'target-failed');
+        gateways.report(
+          gateway.node,
+          zone,
+          service,
+          ofGateway && !alive ? 'gateway-failed' : 'target-failed',
+        );
       },
     };
   }

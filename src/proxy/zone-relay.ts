@@ -4,6 +4,7 @@ import type { PeerIdentity } from '../model/peer.ts';
 import type { MeshNode, NodeName, ServiceName } from '../model/service.ts';
 import type { Candidate } from './candidate.ts';
 import type { Connections } from './connections.ts';
+import { FirstChannel } from './first-channel.ts';
 import { type IncomingStream, join, refuse } from './join.ts';
 
 /** A session that a peer asks us to carry towards a node, end to end encrypted between the two. */
@@ -72,11 +73,18 @@ export class ZoneRelay {
         join(stream, entry, [{ channel: this.#deps.deliver(decision.node) }].values());
         return;
       case 'forward':
-        join(
-          stream,
-          entry,
-          this.#deps.forward(decision.zone, { ...request, via: [...request.via, this.#deps.node] }),
-        );
+        join(stream, entry, [{ channel: this.#forward(decision.zone, request) }].values());
     }
+  }
+
+  /** A gateway that does not answer is not waited for while there is another one. */
+  #forward(zone: string, request: RelayRequest): Channel {
+    const via = [...request.via, this.#deps.node];
+    const detail = `no gateway to zone ${zone}`;
+    return new FirstChannel(this.#deps.forward(zone, { ...request, via }), {
+      reason: 'no-instance',
+      delivered: false,
+      detail,
+    });
   }
 }

@@ -3,35 +3,13 @@ import type { MeshNode, NodeName, Service, ServiceName } from '../model/service.
 import { applyDelta, emptySnapshot, type Snapshot, type SnapshotDelta } from '../model/snapshot.ts';
 import { sameNode, sameService } from './canonical.ts';
 import type { CatalogueRecord } from './catalogue-record.ts';
-import { type Held, Holdings, type Touched } from './holdings.ts';
+import { type Changes, deltaParts, emptyPart } from './delta-parts.ts';
+import type { Held, Touched } from './holdings.ts';
+import { type Conflict, Precedence, type Provenance } from './precedence.ts';
 import type { Question, RegistryLog, Source, SourceStatus, SourceUpdate } from './source.ts';
 
-/**
- * Instances (each service and node counts as one more) that one delta carries at most, so that a worker is busy
- * with one for about a millisecond; a larger change becomes several deltas. A single larger service is not split.
- */
-const MAX_DELTA_WEIGHT = 1000;
 /** Conflicts that are listed; all are counted. */
 const MAX_CONFLICTS_SHOWN = 100;
-
-/** Where a fact in the snapshot comes from. */
-interface Provenance {
-  /** Name of the source. */
-  readonly source: string;
-  /** `cache`: remembered from an earlier run, not yet said by the source itself. */
-  readonly origin: 'live' | 'cache';
-  /** When it became what it is; milliseconds since the epoch. */
-  readonly changedAt: number;
-  /** When its source last confirmed it; milliseconds since the epoch. */
-  readonly confirmedAt: number;
-}
-
-/** A service that several sources describe differently; the first of them is used. */
-interface Conflict {
-  readonly service: ServiceName;
-  readonly used: string;
-  readonly ignored: readonly string[];
-}
 
 /** One line of `mesh-node status registries`. */
 interface RegistryStatus extends SourceStatus {
@@ -72,9 +50,8 @@ type Decorate = (service: Service) => Service;
  */
 export class Catalogue {
   readonly #sources: readonly Source[];
-  readonly #holdings = new Map<string, Holdings>();
+  readonly #precedence: Precedence;
   readonly #listeners = new Set<CatalogueListener>();
-  readonly #conflicts = new Map<ServiceName, Conflict>();
   readonly #log: RegistryLog;
   readonly #decorate: Decorate;
   #snapshot: Snapshot = emptySnapshot;
@@ -84,12 +61,7 @@ export class Catalogue {
     this.#sources = sources;
     this.#log = log;
     this.#decorate = decorate;
-    for (const { name } of sources) {
-      if (this.#holdings.has(name)) {
-        throw new MeshError('configuration', 'operator', `registry ${name} is configured twice`);
-      }
-      this.#holdings.set(name, new Holdings());
-    }
+    this.#precedence = new Precedence(sources, log);
   }
 
   /** The newest snapshot. */
@@ -117,9 +89,9 @@ export class Catalogue {
       if (record.kind === 'service') listAt(services, source).push({ ...common, value: record.service });
       else listAt(nodes, source).push({ ...common, value: record.node });
     }
-    for (const { name } of this.#sources) {
-      const touched = this.#holdings.get(name)!.seed(services.get(name) ?? [], nodes.get(name) ?? []);
-      this.#publish(touched);
+    for (const source of this.#sources) {
+      const holdings = this.#precedence.holdings(source);
+      this.#publish(holdings.seed(services.get(source.name) ?? [], nodes.get(source.name) ?? []));
     }
   }
 
@@ -154,16 +126,17 @@ export class Catalogue {
       services: [...this.#snapshot.services.values()],
       nodes: [...this.#snapshot.nodes.values()],
     };
-    const parts = split({ ...changes, removedServices: [], removedNodes: [] });
-    if (parts.length === 0) parts.push({ services: [], removedServices: [], nodes: [], removedNodes: [] });
+    const parts = deltaParts({ ...changes, removedServices: [], removedNodes: [] });
+    if (parts.length === 0) parts.push(emptyPart());
     return parts.map((part, i) => ({ ...part, base: this.#snapshot.version - parts.length + i }));
   }
 
   /** Everything that every source knows, for the file cache. */
   *records(): IterableIterator<CatalogueRecord> {
-    for (const { name: source, status } of this.#sources) {
-      const confirmed = status.confirmedAt ?? 0;
-      const holdings = this.#holdings.get(source)!;
+    for (const from of this.#sources) {
+      const source = from.name;
+      const confirmed = from.status.confirmedAt ?? 0;
+      const holdings = this.#precedence.holdings(from);
       for (const { value, confirmedAt } of holdings.nodes.values()) {
         yield { kind: 'node', source, confirmedAt: confirmedAt ?? confirmed, node: value };
       }
@@ -175,12 +148,12 @@ export class Catalogue {
 
   /** Who said what the snapshot holds of this service; undefined when it holds nothing. */
   provenance(service: ServiceName): Provenance | undefined {
-    return this.#provenance((holdings) => holdings.services.get(service));
+    return this.#precedence.serviceProvenance(service);
   }
 
   /** Who said what the snapshot holds of this node; undefined when it holds nothing. */
   nodeProvenance(node: NodeName): Provenance | undefined {
-    return this.#provenance((holdings) => holdings.nodes.get(node));
+    return this.#precedence.nodeProvenance(node);
   }
 
   /**
@@ -207,32 +180,23 @@ export class Catalogue {
   }
 
   get status(): CatalogueStatus {
+    const { conflicts } = this.#precedence;
     return {
       version: this.#snapshot.version,
       services: this.#snapshot.services.size,
       nodes: this.#snapshot.nodes.size,
       registries: this.#sources.map((source) => {
-        const { services, nodes, instances, cached, refused } = this.#holdings.get(source.name)!;
+        const { services, nodes, instances, cached, refused } = this.#precedence.holdings(source);
         const counts = { services: services.size, nodes: nodes.size, instances, cached, refused };
         return { name: source.name, ...source.status, ...counts };
       }),
-      conflicts: Array.from(this.#conflicts.values()).slice(0, MAX_CONFLICTS_SHOWN),
-      conflictCount: this.#conflicts.size,
+      conflicts: Array.from(conflicts.values()).slice(0, MAX_CONFLICTS_SHOWN),
+      conflictCount: conflicts.size,
     };
   }
 
-  #provenance(find: (holdings: Holdings) => Held<unknown> | undefined): Provenance | undefined {
-    for (const source of this.#sources) {
-      const held = find(this.#holdings.get(source.name)!);
-      if (held === undefined) continue;
-      const confirmedAt = held.confirmedAt ?? source.status.confirmedAt ?? held.changedAt;
-      return { source: source.name, origin: held.origin, changedAt: held.changedAt, confirmedAt };
-    }
-    return undefined;
-  }
-
   #take(source: Source, update: SourceUpdate): void {
-    const holdings = this.#holdings.get(source.name)!;
+    const holdings = this.#precedence.holdings(source);
     const refused = holdings.refused;
     const touched = holdings.apply(update, Date.now());
     if (holdings.refused > refused) {
@@ -246,29 +210,8 @@ export class Catalogue {
 
   #publish(touched: Touched): void {
     if (touched.services.size === 0 && touched.nodes.size === 0) return;
-    const services: Service[] = [];
-    const removedServices: ServiceName[] = [];
-    for (const name of touched.services) {
-      const said = this.#winner(name);
-      const winner = said && this.#decorate(said);
-      const published = this.#snapshot.services.get(name);
-      if (winner === undefined) {
-        if (published !== undefined) removedServices.push(name);
-      } else if (published === undefined || !sameService(published, winner)) services.push(winner);
-    }
-    const nodes: MeshNode[] = [];
-    const removedNodes: NodeName[] = [];
-    for (const name of touched.nodes) {
-      const winner = this.#sources
-        .map((source) => this.#holdings.get(source.name)!.nodes.get(name))
-        .find(Boolean);
-      const published = this.#snapshot.nodes.get(name);
-      if (winner === undefined) {
-        if (published !== undefined) removedNodes.push(name);
-      } else if (published === undefined || !sameNode(published, winner.value)) nodes.push(winner.value);
-    }
-    const changes = { services, removedServices, nodes, removedNodes };
-    const parts = split(changes);
+    const changes = this.#changes(touched);
+    const parts = deltaParts(changes);
     if (parts.length > 0) {
       // Applied as one: a delta's cost grows with the catalogue when it touches many addresses (100 parts: 2 s, one: 0.1 s).
       const base = this.#snapshot.version;
@@ -281,61 +224,26 @@ export class Catalogue {
     for (const listener of this.#listeners) listener.changed?.();
   }
 
-  /** The service as the first source that knows it says; differences are written down as a conflict. */
-  #winner(name: ServiceName): Service | undefined {
-    let winner: Service | undefined;
-    let used = '';
-    let ignored: string[] | undefined;
-    for (const source of this.#sources) {
-      const held = this.#holdings.get(source.name)!.services.get(name);
-      if (held === undefined) continue;
-      if (winner === undefined) {
-        winner = held.value;
-        used = source.name;
-      } else if (!sameService(winner, held.value)) {
-        ignored ??= [];
-        ignored.push(source.name);
-      }
+  /** How the snapshot has to change now. */
+  #changes(touched: Touched): Changes {
+    const changes = emptyPart();
+    for (const name of touched.services) {
+      const said = this.#precedence.service(name);
+      const service = said && this.#decorate(said);
+      const published = this.#snapshot.services.get(name);
+      if (service === undefined) {
+        if (published !== undefined) changes.removedServices.push(name);
+      } else if (published === undefined || !sameService(published, service)) changes.services.push(service);
     }
-    if (ignored === undefined) this.#conflicts.delete(name);
-    else {
-      if (!this.#conflicts.has(name)) {
-        this.#log.warn({ service: name, used, ignored }, 'registries disagree; the first one is used');
-      }
-      this.#conflicts.set(name, { service: name, used, ignored });
+    for (const name of touched.nodes) {
+      const node = this.#precedence.node(name);
+      const published = this.#snapshot.nodes.get(name);
+      if (node === undefined) {
+        if (published !== undefined) changes.removedNodes.push(name);
+      } else if (published === undefined || !sameNode(published, node)) changes.nodes.push(node);
     }
-    return winner;
+    return changes;
   }
-}
-
-type Changes = Omit<SnapshotDelta, 'base'>;
-
-/** Cuts a change into parts of bounded weight: nodes first, so that no instance is known before its node. */
-function split(changes: Changes): Changes[] {
-  const parts: Changes[] = [];
-  const fresh = () => ({
-    services: [] as Service[],
-    removedServices: [] as ServiceName[],
-    nodes: [] as MeshNode[],
-    removedNodes: [] as NodeName[],
-  });
-  let part = fresh();
-  let weight = 0;
-  const add = (more: number): typeof part => {
-    if (weight > 0 && weight + more > MAX_DELTA_WEIGHT) {
-      parts.push(part);
-      part = fresh();
-      weight = 0;
-    }
-    weight += more;
-    return part;
-  };
-  for (const node of changes.nodes) add(1).nodes.push(node);
-  for (const service of changes.services) add(1 + service.instances.length).services.push(service);
-  for (const name of changes.removedServices) add(1).removedServices.push(name);
-  for (const name of changes.removedNodes) add(1).removedNodes.push(name);
-  if (weight > 0) parts.push(part);
-  return parts;
 }
 
 function listAt<T>(map: Map<string, T[]>, key: string): T[] {

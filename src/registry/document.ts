@@ -11,6 +11,7 @@ import {
 import { z } from 'zod';
 import { MOST_DEPTH, repeatedKeys, tooDeep } from '../config/nesting.ts';
 import { parseEndpoint } from '../model/address.ts';
+import { reasonOf } from '../model/errors.ts';
 import {
   balancePolicies,
   deliverySources,
@@ -168,7 +169,7 @@ export function parseCatalogueDocument(content: string | Uint8Array): CatalogueD
   } catch (error) {
     if (error instanceof DocumentError) throw error;
     // Nesting deeper than the stack, or more aliases than allowed.
-    throw new DocumentError([`1:1: ${error instanceof Error ? error.message : String(error)}`]);
+    throw new DocumentError([`1:1: ${reasonOf(error)}`]);
   }
   const result = documentSchema.safeParse(value, { reportInput: true });
   if (!result.success) {

@@ -1,6 +1,7 @@
 import { constants, type FSWatcher, type Stats, watch } from 'node:fs';
 import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { reasonOf } from '../model/errors.ts';
 import { type Composed, Composer, nothingComposed, updatesBetween } from './composition.ts';
 import { type CatalogueDocument, DocumentError } from './document.ts';
 import { type DocumentReader, MAX_FILE_BYTES } from './document-reader.ts';
@@ -233,8 +234,4 @@ function sameDocuments(a: ReadonlyMap<string, KnownFile>, b: ReadonlyMap<string,
 
 function fingerprintOf(about: Stats): string {
   return `${about.dev}:${about.ino}:${about.size}:${about.mtimeMs}:${about.ctimeMs}`;
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Endpoint, endpointKey } from '../model/address.ts';
-import { MeshError } from '../model/errors.ts';
+import { MeshError, reasonOf } from '../model/errors.ts';
 import type { MsgValue } from './msgpack.ts';
 import { SerfConnection } from './serf-connection.ts';
 import { SerfMembers } from './serf-members.ts';
@@ -74,7 +74,7 @@ export class SerfSource implements Source {
         await this.#session(signal);
       } catch (error) {
         if (signal.aborted) return;
-        this.#state.unreachable(error instanceof Error ? error.message : String(error));
+        this.#state.unreachable(reasonOf(error));
       }
       this.#listed = false;
       const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.min(this.#failures++, 16));

@@ -1,7 +1,5 @@
-import { cappedLabels, type MetricDefinition } from './definitions.ts';
-
-/** Most distinct values of a label that comes from outside; the rest is counted as `other`. */
-export const MOST_LABEL_VALUES = 1000;
+import type { MetricDefinition } from './definitions.ts';
+import { LabelCaps } from './label-caps.ts';
 
 /** One value for each label, in the order of the definition. */
 type LabelValues<L extends readonly string[]> = { readonly [K in keyof L]: string };
@@ -99,30 +97,13 @@ interface Series {
   readonly handle: Counter | Gauge | Histogram;
 }
 
-/** Lets through at most {@link MOST_LABEL_VALUES} distinct values; those after them become `other`. */
-export class LabelCap {
-  readonly #known = new Set<string>();
-  readonly #most: number;
-
-  constructor(most: number = MOST_LABEL_VALUES) {
-    this.#most = most;
-  }
-
-  of(value: string): string {
-    if (this.#known.has(value)) return value;
-    if (this.#known.size >= this.#most) return 'other';
-    this.#known.add(value);
-    return value;
-  }
-}
-
 /**
  * The counts of one process: plain numbers behind handles. `drain` takes what changed, for the supervisor's
  * {@link MetricsRegistry}.
  */
 export class Counters {
   readonly #series = new Map<string, Series>();
-  readonly #caps = new Map<string, LabelCap>();
+  readonly #caps = new LabelCaps();
 
   counter<L extends readonly string[]>(
     definition: MetricDefinition<L>,
@@ -156,7 +137,7 @@ export class Counters {
   }
 
   #handle(definition: MetricDefinition, given: readonly string[]): Series['handle'] {
-    const labels = given.map((value, i) => this.#capped(definition.labels[i]!, value));
+    const labels = this.#caps.of(definition.labels, given);
     const key = `${definition.name}\n${labels.join('\n')}`;
     const known = this.#series.get(key);
     if (known !== undefined) return known.handle;
@@ -168,15 +149,5 @@ export class Counters {
           : new Histogram(definition.buckets);
     this.#series.set(key, { name: definition.name, labels, handle });
     return handle;
-  }
-
-  #capped(label: string, value: string): string {
-    if (!cappedLabels.has(label)) return value;
-    let cap = this.#caps.get(label);
-    if (cap === undefined) {
-      cap = new LabelCap();
-      this.#caps.set(label, cap);
-    }
-    return cap.of(value);
   }
 }

@@ -1,5 +1,5 @@
-import { MOST_LABEL_VALUES } from './counters.ts';
 import { cappedLabels, type MetricDefinition, metrics } from './definitions.ts';
+import { MOST_LABEL_VALUES } from './label-caps.ts';
 
 /** docs/metrics.md. */
 export function metricsPage(): string {

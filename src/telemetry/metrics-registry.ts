@@ -1,6 +1,7 @@
 import { type Metric, Registry } from 'prom-client';
-import { LabelCap, type MetricsDelta } from './counters.ts';
-import { cappedLabels, definitionOf, type MetricDefinition, metrics } from './definitions.ts';
+import type { MetricsDelta } from './counters.ts';
+import { definitionOf, type MetricDefinition, metrics } from './definitions.ts';
+import { LabelCaps } from './label-caps.ts';
 
 /** Most series of one metric; a process that invents label values cannot fill the supervisor's memory. */
 const MOST_SERIES = 20_000;
@@ -22,7 +23,7 @@ interface Sample {
 /** The supervisor's sum of what all processes counted, in the text format of Prometheus. */
 export class MetricsRegistry {
   readonly #series = new Map<MetricDefinition, Map<string, Series>>();
-  readonly #caps = new Map<string, LabelCap>();
+  readonly #caps = new LabelCaps();
   readonly #registry = new Registry();
 
   constructor() {
@@ -87,7 +88,7 @@ export class MetricsRegistry {
 
   #seriesOf(definition: MetricDefinition, given: readonly string[]): Series | undefined {
     const bySeries = this.#series.get(definition)!;
-    const labels = given.map((value, i) => this.#capped(definition.labels[i]!, value));
+    const labels = this.#caps.of(definition.labels, given);
     const key = labels.join('\n');
     let series = bySeries.get(key);
     if (series === undefined) {
@@ -97,16 +98,6 @@ export class MetricsRegistry {
       bySeries.set(key, series);
     }
     return series;
-  }
-
-  #capped(label: string, value: string): string {
-    if (!cappedLabels.has(label)) return value;
-    let cap = this.#caps.get(label);
-    if (cap === undefined) {
-      cap = new LabelCap();
-      this.#caps.set(label, cap);
-    }
-    return cap.of(value);
   }
 
   #samples(definition: MetricDefinition): readonly Sample[] {

@@ -86,6 +86,11 @@ export class Pacer {
     return this.#marks.length > 0;
   }
 
+  /** When the oldest marker left that is not answered; undefined when all are. */
+  get owedSince(): number | undefined {
+    return this.#marks[0]?.time;
+  }
+
   /** When the last marker left. */
   get markedTime(): number {
     return this.#markedTime;

@@ -7,9 +7,10 @@ import type { TunnelCredentials } from './credentials.ts';
 import { dialTunnel, type TunnelTarget } from './dial.ts';
 import type { SessionState } from './lifecycle.ts';
 import { encodeOpen, type OpenRequest } from './open-request.ts';
+import { Peer, type Wanted } from './peer.ts';
 import { VIA_RELAY } from './remote-address.ts';
 import type { SessionEvents, TunnelSession } from './session.ts';
-import { TunnelStream } from './stream.ts';
+import { DOUBT_AFTER, TunnelStream } from './stream.ts';
 
 /** Streams of one peer that wait for its dial. */
 const MAX_QUEUED = 8192;
@@ -17,6 +18,8 @@ const MAX_QUEUED = 8192;
 const PROBE_TIMEOUT = 2000;
 /** A session that is lost sooner than this counts as a failed dial, in ms. */
 const FLAP = 1000;
+/** One that owes it for this long is lost, in ms. */
+const LOST_AFTER = 2000;
 
 /** One line of `mesh-node status`, and of the metrics. */
 export interface TunnelStats {
@@ -42,25 +45,6 @@ export interface PoolEvents {
   dialled?(outcome: 'ok' | ErrorCode): void;
 }
 
-/** A stream with what it asks for, which the peer's certificate has to allow. */
-interface Wanted {
-  readonly stream: TunnelStream;
-  readonly request: OpenRequest;
-}
-
-interface Peer {
-  readonly target: TunnelTarget;
-  readonly sessions: Set<TunnelSession>;
-  dialling: boolean;
-  /** When it began to dial or to back off, in ms since the epoch. */
-  since: number;
-  queue: Wanted[];
-  failures: number;
-  /** No dial before this, in ms of the monotonic clock. */
-  retryAt: number;
-  lastError: MeshError | undefined;
-}
-
 /** The tunnels that this worker dials: one session for each peer, made when needed. */
 export class TunnelPool {
   readonly #context: TunnelContext;
@@ -83,19 +67,14 @@ export class TunnelPool {
    * request is for. Throws a RangeError when `request` is too long for an OPEN frame.
    */
   open(target: TunnelTarget, request: OpenRequest): TunnelStream {
-    const { scheduler } = this.#context;
-    const stream = TunnelStream.outgoing(encodeOpen(request), (task) => scheduler.afterBatch(task));
     const peer = this.#peer(target);
-    const session = this.#usable(peer);
-    const refusal = session === undefined ? this.#refusal(peer) : undefined;
+    const stream = TunnelStream.outgoing(encodeOpen(request), this.#defer, peer);
+    const session = usable(peer);
     if (this.#draining !== undefined)
       this.#failLater(stream, new MeshError('draining', 'agent', 'the agent stops'));
-    else if (session !== undefined) this.#adopt(session, { stream, request });
-    else if (refusal !== undefined) this.#failLater(stream, refusal);
-    else {
-      peer.queue.push({ stream, request });
-      if (!peer.dialling) this.#dial(peer);
-    }
+    else if (session !== undefined && session.silence < DOUBT_AFTER)
+      this.#adopt(session, { stream, request });
+    else this.#openAnew(peer, session, { stream, request });
     return stream;
   }
 
@@ -160,16 +139,7 @@ export class TunnelPool {
     const known = this.#peers.get(target.key);
     if (known !== undefined) return known;
     if (this.#peers.size >= 2 * this.#context.settings.maxTunnels) this.#sweep();
-    const peer: Peer = {
-      target,
-      sessions: new Set(),
-      dialling: false,
-      since: 0,
-      queue: [],
-      failures: 0,
-      retryAt: 0,
-      lastError: undefined,
-    };
+    const peer = new Peer(target);
     this.#peers.set(target.key, peer);
     return peer;
   }
@@ -180,9 +150,17 @@ export class TunnelPool {
       if (peer.sessions.size === 0 && !peer.dialling) this.#peers.delete(key);
   }
 
-  #usable(peer: Peer): TunnelSession | undefined {
-    for (const session of peer.sessions) if (session.hasRoom) return session;
-    return undefined;
+  /** No session can be trusted to take it: it waits for another one. `doubtful`: one that owes a sign of life. */
+  #openAnew(peer: Peer, doubtful: TunnelSession | undefined, wanted: Wanted): void {
+    const silence = doubtful?.silence ?? 0;
+    doubtful?.probe(Math.max(DOUBT_AFTER, LOST_AFTER - silence));
+    const refusal = this.#refusal(peer);
+    if (refusal === undefined) {
+      peer.queue.push(wanted);
+      // The way to a peer behind relays may be another one, which has shown no silence yet.
+      if (!peer.dialling) this.#dial(peer, peer.relayed ? 0 : silence);
+    } else if (doubtful !== undefined) this.#adopt(doubtful, wanted);
+    else this.#failLater(wanted.stream, refusal);
   }
 
   #refusal(peer: Peer): MeshError | undefined {
@@ -214,29 +192,29 @@ export class TunnelPool {
     for (const { stream } of queue) stream.fail(error.code, false, error.message);
   }
 
-  /** The one dial of a peer: whoever comes meanwhile waits for it. */
-  #dial(peer: Peer): void {
-    peer.dialling = true;
-    peer.since = Date.now();
+  /** The one dial of a peer: whoever comes meanwhile waits for it, or goes elsewhere. */
+  #dial(peer: Peer, silence = 0): void {
+    peer.dials(silence);
     this.#tunnels++;
     const startedAt = performance.now();
     const events: SessionEvents = {
       stream: this.#events.stream,
       open: (session) => this.#opened(peer, session),
+      answered: (session) => this.#serveQueue(peer, session),
       closed: (session, error) => {
         peer.sessions.delete(session);
         this.#tunnels--;
         // A session inside of a relay stream dies with the gateway that carried it: another one may carry the next.
-        const direct = typeof peer.target.via !== 'function';
-        if (direct && error !== undefined && performance.now() - startedAt < FLAP) this.#backOff(peer, error);
+        if (!peer.relayed && error !== undefined && performance.now() - startedAt < FLAP)
+          peer.backOff(error, this.#context.settings);
         this.#drained();
       },
     };
     dialTunnel(this.#context, this.#credentials, peer.target, events).catch((error: unknown) => {
       this.#tunnels--;
-      peer.dialling = false;
       const why = error instanceof MeshError ? error : new MeshError('system', 'agent', String(error));
-      this.#backOff(peer, why);
+      peer.dialFailed(why);
+      peer.backOff(why, this.#context.settings);
       this.#events.dialled?.(why.code);
       this.#context.log.info(
         { peer: peer.target.node, code: why.code, error: why.message },
@@ -248,16 +226,22 @@ export class TunnelPool {
   }
 
   #opened(peer: Peer, session: TunnelSession): void {
-    peer.dialling = false;
-    peer.failures = 0;
-    peer.retryAt = 0;
-    this.#events.dialled?.('ok');
     for (const old of peer.sessions) if (old.peerEpoch !== session.peerEpoch) old.probe(PROBE_TIMEOUT);
-    peer.sessions.add(session);
+    peer.opened(session);
+    this.#events.dialled?.('ok');
     if (this.#draining !== undefined) {
       session.drain();
       return;
     }
+    this.#serveQueue(peer, session);
+    if (peer.queue.length === 0 || peer.dialling) return;
+    const refusal = this.#refusal(peer);
+    if (refusal === undefined) this.#dial(peer);
+    else this.#failQueue(peer, refusal);
+  }
+
+  /** Streams that wait for a dial get a session: the one that it made, or one that was in doubt and lives after all. */
+  #serveQueue(peer: Peer, session: TunnelSession): void {
     const queue = peer.queue;
     peer.queue = [];
     for (const wanted of queue) {
@@ -265,27 +249,31 @@ export class TunnelPool {
       if (session.hasRoom) this.#adopt(session, wanted);
       else peer.queue.push(wanted);
     }
-    if (peer.queue.length === 0) return;
-    const refusal = this.#refusal(peer);
-    if (refusal === undefined) this.#dial(peer);
-    else this.#failQueue(peer, refusal);
   }
 
-  /** Full jitter: callers of a peer that comes back do not all arrive at once. */
-  #backOff(peer: Peer, error: MeshError): void {
-    const { backoffBase, backoffMax } = this.#context.settings;
-    const most = Math.min(backoffMax, backoffBase * 2 ** Math.min(peer.failures, 30));
-    peer.failures++;
-    peer.retryAt = performance.now() + Math.random() * most;
-    peer.lastError = error;
-    peer.since = Date.now();
-  }
+  readonly #defer = (task: () => void): void => this.#context.scheduler.afterBatch(task);
 
   #drained(): void {
     if (this.#tunnels > 0) return;
     const waiting = this.#draining ?? [];
     for (const resolve of waiting.splice(0)) resolve();
   }
+}
+
+/** The session that new streams go to: with room, and the one that owes a sign of life for the shortest time. */
+function usable(peer: Peer): TunnelSession | undefined {
+  let best: TunnelSession | undefined;
+  let least = Number.POSITIVE_INFINITY;
+  for (const session of peer.sessions) {
+    if (!session.hasRoom) continue;
+    const { silence } = session;
+    if (silence < DOUBT_AFTER) return session;
+    if (silence < least) {
+      best = session;
+      least = silence;
+    }
+  }
+  return best;
 }
 
 /** Why this peer may not be asked for that; its registry entries say nothing, its certificate has the word. */

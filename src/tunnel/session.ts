@@ -14,8 +14,8 @@ import {
   readReset,
   resetSource,
 } from './frame.ts';
-import { Keepalive } from './keepalive.ts';
 import { Lifecycle, type SessionState } from './lifecycle.ts';
+import { Liveness } from './liveness.ts';
 import type { OpenRequest } from './open-request.ts';
 import type { Outbox } from './outbox.ts';
 import { Pacer } from './pacer.ts';
@@ -31,14 +31,16 @@ export interface SessionEvents {
   stream(open: OpenRequest, stream: TunnelStream, session: TunnelSession): void;
   /** HELLO arrived. */
   open?(session: TunnelSession): void;
+  /** It was asked to prove that it lives, and did. */
+  answered?(session: TunnelSession): void;
   /** Over, exactly once. `undefined`: an orderly end. */
   closed?(session: TunnelSession, error: MeshError | undefined): void;
 }
 
 /** A round trip older than this is measured afresh while WINDOWs are sent, in ms. */
 const RTT_FRESH = 200;
-/** A peer that was silent for this long may be gone, in ms. */
-const QUIET_AFTER = 1000;
+/** An OPEN takes a PING along when the last one is older than this, in ms: slow callees are told from silent peers. */
+const OPEN_PING = 50;
 
 /** One tunnel: a byte stream after its WebSocket handshake, and the streams in it. */
 export class TunnelSession implements StreamLink, WireSink {
@@ -58,9 +60,8 @@ export class TunnelSession implements StreamLink, WireSink {
   readonly #streams: StreamTable;
   readonly #life: Lifecycle;
   #hello: Hello | undefined;
-  readonly #keepalive = new Keepalive();
+  readonly #liveness: Liveness;
   #idleSince = performance.now();
-  #probing = false;
 
   /** `head`: bytes that came after the handshake in the same read. */
   constructor(
@@ -82,6 +83,7 @@ export class TunnelSession implements StreamLink, WireSink {
     this.#streams = new StreamTable(role, settings.maxStreams);
     this.#wire = new Wire(socket, role, context.scheduler, this.#pacer, this);
     this.outbox = this.#wire.outbox;
+    this.#liveness = new Liveness(this.outbox, this.#wire, (detail) => this.lost(detail));
     const { epoch } = context;
     const { maxStreams } = settings;
     sendHello(this.outbox, { openCredit: OPEN_CREDIT, maxStreams, capabilities: 0, epoch });
@@ -132,6 +134,7 @@ export class TunnelSession implements StreamLink, WireSink {
   /** Opens a queued stream in this session; the caller has asked `hasRoom`. */
   adopt(stream: TunnelStream): void {
     stream.attach(this, this.#streams.add(stream));
+    this.#liveness.pingAfter(OPEN_PING, performance.now());
     if (this.#streams.usedUp) this.drain();
   }
 
@@ -143,7 +146,7 @@ export class TunnelSession implements StreamLink, WireSink {
   }
 
   windowSent(now: number): void {
-    if (!this.#pacer.markPending && now - this.#pacer.markedTime > RTT_FRESH) this.outbox.ping(now);
+    this.#liveness.pingAfter(RTT_FRESH, now);
   }
 
   /** Takes no new stream from the peer; ends when the live ones are done. */
@@ -165,20 +168,17 @@ export class TunnelSession implements StreamLink, WireSink {
     this.#finish(error, error.code === 'protocol' ? 1002 : 1011, error.code, error.message);
   }
 
+  get silence(): number {
+    return this.#liveness.silence;
+  }
+
   get quiet(): boolean {
-    return performance.now() - this.#wire.heardAt > QUIET_AFTER;
+    return this.#liveness.quiet;
   }
 
   /** Asks the peer for a sign of life; without one within `timeout` ms the session is lost. One probe at a time. */
   probe(timeout: number): void {
-    if (this.state === 'closed' || this.#probing) return;
-    this.#probing = true;
-    const before = this.bytesIn;
-    this.outbox.ping(performance.now());
-    setTimeout(() => {
-      this.#probing = false;
-      if (this.bytesIn === before) this.lost('no answer to a probe');
-    }, timeout).unref();
+    if (this.state !== 'closed') this.#liveness.probe(timeout);
   }
 
   /** A whole frame came. */
@@ -214,6 +214,7 @@ export class TunnelSession implements StreamLink, WireSink {
       case frameType.pong:
         if (!this.#pacer.acked(readPing(body), performance.now())) this.#wire.flood.control();
         this.outbox.poke();
+        if (this.#liveness.probing) this.#events.answered?.(this);
         break;
       default: // also an empty DATA frame
         this.#wire.flood.control();
@@ -285,9 +286,7 @@ export class TunnelSession implements StreamLink, WireSink {
       this.drain('draining', 'idle');
       return;
     }
-    const verdict = this.#keepalive.check(this.bytesIn);
-    if (verdict === 'ask') this.outbox.ping(now);
-    else if (verdict === 'lost') this.lost('two keepalives were not answered');
+    this.#liveness.tick(now);
   }
 
   #goaway(code: ErrorCode, detail: string): void {

@@ -17,8 +17,14 @@ import { ReceiveHalf } from './receive-half.ts';
 import { SendHalf } from './send-half.ts';
 import { OPEN_CREDIT, ReceiveWindow, type WindowBudget } from './window.ts';
 
+/** Who knows for how long the other end has owed a sign of life. */
+export interface SilenceSource {
+  /** Milliseconds; 0 while nothing is owed. */
+  readonly silence: number;
+}
+
 /** What a stream needs of its session. */
-export interface StreamLink {
+export interface StreamLink extends SilenceSource {
   readonly outbox: Outbox;
   readonly windows: WindowBudget;
   readonly settings: Pick<TunnelSettings, 'initialWindow' | 'maxWindow'>;
@@ -38,6 +44,8 @@ export interface StreamLink {
   forget(stream: TunnelStream): void;
 }
 
+/** A session that owes a sign of life for this long gets no new stream while another may be had, in ms. */
+export const DOUBT_AFTER = 500;
 /** How long the peer has for a sign of life once a stream has waited too long for its ACCEPT, in ms. */
 const DOUBT_TIMEOUT = 1000;
 
@@ -52,6 +60,8 @@ export class TunnelStream implements Channel, OutboxClient {
   readonly #defer: (task: () => void) => void;
   #state: StreamState;
   #link: StreamLink | undefined;
+  /** Whose dial it waits for until it has a session. */
+  readonly #dial: SilenceSource | undefined;
   #id = 0;
   /** Body of the OPEN still to be sent. */
   #open: Buffer | undefined;
@@ -69,16 +79,22 @@ export class TunnelStream implements Channel, OutboxClient {
   /** When the peer offered it, in ms of the monotonic clock. */
   readonly offeredAt: number;
 
-  private constructor(state: StreamState, defer: (task: () => void) => void, offeredAt = 0) {
+  private constructor(
+    state: StreamState,
+    defer: (task: () => void) => void,
+    dial: SilenceSource | undefined,
+    offeredAt: number,
+  ) {
     this.#state = state;
     this.#defer = defer;
+    this.#dial = dial;
     this.#receive = new ReceiveHalf(this, defer);
     this.offeredAt = offeredAt;
   }
 
-  /** A stream that waits for its session; `open` is the body of its OPEN. */
-  static outgoing(open: Buffer, defer: (task: () => void) => void): TunnelStream {
-    const stream = new TunnelStream('queued', defer);
+  /** A stream that waits for its session; `open` is the body of its OPEN, `dial` what is to make that session. */
+  static outgoing(open: Buffer, defer: (task: () => void) => void, dial: SilenceSource): TunnelStream {
+    const stream = new TunnelStream('queued', defer, dial, 0);
     stream.#open = open;
     return stream;
   }
@@ -90,7 +106,7 @@ export class TunnelStream implements Channel, OutboxClient {
     defer: (task: () => void) => void,
     now: number,
   ): TunnelStream {
-    const stream = new TunnelStream('offered', defer, now);
+    const stream = new TunnelStream('offered', defer, undefined, now);
     stream.#bind(link, id);
     return stream;
   }
@@ -115,6 +131,16 @@ export class TunnelStream implements Channel, OutboxClient {
   /** Bytes of data that arrived. */
   get bytesReceived(): number {
     return this.#receive.received;
+  }
+
+  /** For how long, in ms, its tunnel has owed a sign of life, or the dial for it was not answered; 0 while all is well. */
+  get silence(): number {
+    return this.#link?.silence ?? this.#dial?.silence ?? 0;
+  }
+
+  /** It waits for its ACCEPT in a session that is in doubt. */
+  get doubtful(): boolean {
+    return this.#state === 'opening' && this.silence >= DOUBT_AFTER;
   }
 
   /** Size of the receive window, for tests and status. */

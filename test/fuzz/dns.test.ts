@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { answer } from '../../src/naming/answer.ts';
-import { LengthPrefixed } from '../../src/naming/responder.ts';
+import { LengthPrefixed } from '../../src/naming/stream-questions.ts';
 import { question, readAnswer } from '../unit/naming/questions.ts';
 import { nameSpace } from '../unit/naming/sample-names.ts';
 
@@ -66,6 +66,19 @@ it('answers whatever arrives without a throw, within what the asker takes, and r
   );
 });
 
+it('leaves nothing of one answer in another', () => {
+  fc.assert(
+    fc.property(mutated, mutated, (message, other) => {
+      const reply = answer(message, 'tcp', names);
+      const copy = reply && Buffer.from(reply);
+      answer(other, 'tcp', names);
+      expect(reply).toEqual(copy);
+      expect(answer(message, 'tcp', names)).toEqual(copy);
+    }),
+    { numRuns: Math.ceil(runs / 10), seed },
+  );
+});
+
 it('cuts a stream of messages at any split', () => {
   const message = fc.uint8Array({ maxLength: 300 });
   fc.assert(
@@ -80,7 +93,7 @@ it('cuts a stream of messages at any split', () => {
         const got: Buffer[] = [];
         for (let at = 0, i = 0; at < stream.length; i++) {
           const size = sizes[i % Math.max(1, sizes.length)] ?? stream.length;
-          got.push(...cutter.take(stream.subarray(at, at + size)));
+          got.push(...taken(cutter, stream.subarray(at, at + size)));
           at += size;
         }
         expect(got.map((one) => [...one])).toEqual(messages.map((one) => [...one]));
@@ -93,9 +106,18 @@ it('cuts a stream of messages at any split', () => {
 
 it('takes nothing more after a message that is too long', () => {
   const cutter = new LengthPrefixed(100);
-  expect([...cutter.take(Buffer.from([0, 1, 7, 0, 101, 1, 2]))]).toEqual([Buffer.from([7])]);
+  expect(taken(cutter, Buffer.from([0, 1, 7, 0, 101, 1, 2]))).toEqual([Buffer.from([7])]);
   expect(cutter.tooLong).toBe(true);
+  expect(taken(cutter, Buffer.from([0, 1, 7]))).toEqual([]);
 });
+
+/** What comes out after this chunk. */
+function taken(cutter: LengthPrefixed, chunk: Buffer): Buffer[] {
+  const got: Buffer[] = [];
+  cutter.push(chunk);
+  for (let one = cutter.next(); one !== undefined; one = cutter.next()) got.push(one);
+  return got;
+}
 
 function questionBytes(reply: Buffer): number {
   let at = 12;

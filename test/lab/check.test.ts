@@ -190,6 +190,25 @@ describe('while the daemon runs', () => {
     expect(found.get('self-test')?.detail).toMatch(/^ipv4: /);
   });
 
+  test('a rule of another tool that accepts what strict services refuse', async () => {
+    // What comes last stands first: of these only the first opens something.
+    for (const rule of [
+      '-j ACCEPT',
+      '-m conntrack --ctstate ESTABLISHED -j ACCEPT',
+      '-s 2001:db8::1 -j DROP',
+      '-i lo -j ACCEPT',
+    ]) {
+      const words = ['INPUT', '-p', 'tcp', ...rule.split(' ')];
+      await broken(['ip6tables', '-I', ...words], ['ip6tables', '-D', ...words]);
+    }
+    const found = await check();
+    expect(found.get('other-rules')).toMatchObject({
+      state: 'warn',
+      detail: expect.stringContaining('ipv6 filter INPUT: "-p tcp -j ACCEPT" stands before ours'),
+    });
+    expect(those(found, 'fail')).toEqual(['rules']);
+  });
+
   test('rules of one family flushed', async () => {
     const saved = await a.must(['ip6tables-save', '-t', 'nat']);
     await a.must(['ip6tables', '-t', 'nat', '-F', 'MESH_OUT']);

@@ -16,6 +16,8 @@ describe('5,000 connections at once', () => {
       servers: ['b'],
       services: { traffic: PORT },
       properties: { traffic: { mode: 'strict' } },
+      // One caller holds them all.
+      config: { limits: { callerPercent: 100 } },
     });
   });
   afterAll(() => pair.stop());

@@ -1,47 +1,31 @@
 import { chmod, chown, mkdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { SetPlanner } from '../../src/capture/capture-plan.ts';
-import { type FallbackTexts, renderFallback } from '../../src/capture/fallback-text.ts';
 import { type Family, families } from '../../src/capture/names.ts';
-import { FallbackPlanner } from '../../src/capture/rules/fallback.ts';
-import { NOTHING_SAID, ruleBase } from '../../src/capture/rules/input.ts';
-import { planRules } from '../../src/capture/rules/plan.ts';
-import { renderRules } from '../../src/capture/rules/render.ts';
-import { renderSet } from '../../src/capture/sets.ts';
-import { loadConfig } from '../../src/config/load.ts';
-import { type Ip, parseEndpoint } from '../../src/model/address.ts';
-import type { InstanceId, Service, ServiceName } from '../../src/model/service.ts';
-import { applyDelta, emptySnapshot } from '../../src/model/snapshot.ts';
-import { must, type Outcome } from '../support/process.ts';
+import { type BackendName, LeftBehind, service, tool } from '../support/left-behind.ts';
+import { must } from '../support/process.ts';
 import { nginx } from '../support/servers.ts';
-import { at } from '../support/site.ts';
-import { type Host, REPOSITORY, Topology } from '../support/topology.ts';
+import { type Host, Topology } from '../support/topology.ts';
 
 /*
  * The script that needs no Node, by itself: hosts on which an agent has been and is gone. It asks for nothing but a shell,
  * so nothing of ours runs here but what wrote its files.
  */
 
-const SCRIPT = join(REPOSITORY, 'systemd/withdraw-rules');
 const PORT = 8080;
 const STRICT_PORT = 8081;
-const AGENT_UID = 990;
 const LOCAL_PORT = 8082;
 const BRIDGE = 'br-test';
 const VIRTUAL = { ipv4: '240.1.2.3', ipv6: 'fd6d:6573:6800::7' } as const;
 const LOCAL_VIRTUAL = { ipv4: '240.5.5.5', ipv6: 'fd6d:6573:6800::5' } as const;
 const STRICT_VIRTUAL = { ipv4: '240.9.9.9', ipv6: 'fd6d:6573:6800::9' } as const;
 
-const backends = ['nft', 'legacy'] as const;
-type BackendName = (typeof backends)[number];
+const backends: readonly BackendName[] = ['nft', 'legacy'];
 
 let topology: Topology;
 let a: Host;
 let b: Host;
-let state: string;
-let runtime: string;
-let hosts: string;
+let left: LeftBehind;
 let container: string;
 
 beforeAll(async () => {
@@ -56,11 +40,12 @@ beforeAll(async () => {
   a = topology.host('a');
   b = topology.host('b');
   await Promise.all([...[PORT, STRICT_PORT].map((port) => nginx(b, port, 'b')), nginx(a, LOCAL_PORT, 'a')]);
-  state = join(a.directory, 'state');
-  runtime = join(a.directory, 'run');
-  hosts = join(a.directory, 'hosts');
-  await mkdir(join(state, 'fallback'), { recursive: true });
-  await mkdir(runtime);
+  const services = [
+    service('orders', PORT, VIRTUAL, (family) => b.address(family)),
+    service('here', LOCAL_PORT, LOCAL_VIRTUAL, onLan),
+    service('vault', STRICT_PORT, STRICT_VIRTUAL, (family) => b.address(family), 'strict'),
+  ];
+  left = await LeftBehind.on(a, services, `capture: {bridges: [${BRIDGE}]}`);
   await makeContainer();
 });
 afterAll(() => topology.stop());
@@ -93,104 +78,14 @@ async function makeContainer(): Promise<void> {
 
 const onLan = (family: Family): string => a.address(family, 'lan');
 
-function run(...args: string[]): Promise<Outcome> {
-  return a.exec([SCRIPT, ...args], {
-    env: {
-      MESH_NODE_DAEMON_STATE_DIRECTORY: state,
-      MESH_NODE_DAEMON_RUNTIME_DIRECTORY: runtime,
-      WITHDRAW_HOSTS: hosts,
-      WITHDRAW_LOCK: join(runtime, 'lock'),
-    },
-  });
-}
-
-async function well(...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await run(...args);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  return stdout;
-}
-
-const service = (
-  name: string,
-  port: number,
-  virtual: Readonly<Record<Family, string>>,
-  mode: Service['mode'] = 'permissive',
-  on: (family: Family) => string = (family) => b.address(family),
-): Service => ({
-  name: name as ServiceName,
-  protocol: 'tcp',
-  mode,
-  interchangeable: false,
-  balance: 'round-robin',
-  hosts: [],
-  addresses: [],
-  virtual: families.map((family) => virtual[family] as Ip),
-  instances: families.map((family) => ({
-    id: family as string as InstanceId,
-    address: parseEndpoint(at(on(family), port))!,
-    zone: 'default',
-    labels: {},
-    weight: 100,
-    draining: false,
-  })),
-});
-
-/** What the agent says, and the rules with which it redirects. */
-function said(backend: BackendName) {
-  const config = loadConfig({ text: `capture: {bridges: [${BRIDGE}]}` });
-  const snapshot = applyDelta(emptySnapshot, {
-    base: 0,
-    services: [
-      service('orders', PORT, VIRTUAL),
-      service('here', LOCAL_PORT, LOCAL_VIRTUAL, 'permissive', onLan),
-      service('vault', STRICT_PORT, STRICT_VIRTUAL, 'strict'),
-    ],
-    removedServices: [],
-    nodes: [],
-    removedNodes: [],
-  });
-  const fallback = new FallbackPlanner({ node: 'a', zone: 'default', otherZones: [] });
-  fallback.update(snapshot);
-  const sets = new SetPlanner({ node: 'a', services: [] }).update(snapshot);
-  const rules = { ...ruleBase(config, AGENT_UID, []), ...NOTHING_SAID, fallback: fallback.entries };
-  const variant = `-${backend}` as const;
-  const known = { kind: backend, version: '', variant, families, withoutIpv6: undefined } as const;
-  return { rules, sets, texts: renderFallback({ rules, sets, backend: known, snapshot }) };
-}
-
-async function write(texts: Partial<FallbackTexts>): Promise<void> {
-  for (const [name, text] of Object.entries(texts)) {
-    const path = join(state, 'fallback', name);
-    await (text === undefined ? rm(path, { force: true }) : writeFile(path, text));
-  }
-}
-
-const tool = (family: Family, backend: BackendName, verb: 'save' | 'restore'): string =>
-  `${family === 'ipv4' ? 'iptables' : 'ip6tables'}-${backend}-${verb}`;
-
-/** As the agent left it: redirecting to a port on which nobody listens any more, with no switch that would help. */
-async function intercept(backend: BackendName): Promise<void> {
-  const { rules, sets, texts } = said(backend);
-  await write(texts);
-  for (const family of families) {
-    for (const role of ['strict', 'hosted', 'down', 'redirect'] as const)
-      await a.must(['ipset', 'restore'], { input: renderSet(role, family, sets[role][family]) });
-    const forever = { ...rules, capture: { ...rules.capture, deadAfter: 0 } };
-    const input = renderRules(planRules(forever, family, 'applied'));
-    await a.must([tool(family, backend, 'restore'), '--noflush'], { input });
-    await a.must(['ip', family === 'ipv4' ? '-4' : '-6', 'route', 'flush', 'proto', '109']);
-  }
-}
-
-/** What the server says there; else how curl failed: 7 is "refused". */
-async function call(ip: string, port = PORT, from: readonly string[] = []): Promise<string> {
-  const outcome = await a.exec([...from, 'curl', '-gsS', '--max-time', '3', `http://${at(ip, port)}/`]);
-  return outcome.code === 0 ? outcome.stdout.trim() : `curl ${outcome.code}`;
-}
+const well = (...args: readonly string[]): Promise<string> => left.well(...args);
+const ours = (): Promise<string> => left.ours();
+const call = (ip: string, port = PORT, from: readonly string[] = []): Promise<string> =>
+  left.call(ip, port, from);
 
 /** Rules and chains of others; built-in chains come with the first rule of a table and stay. */
 async function foreign(backend: BackendName): Promise<string> {
-  const saved = await Promise.all(families.map((family) => a.must([tool(family, backend, 'save')])));
+  const saved = await Promise.all(families.map((family) => left.saved(family, backend)));
   return saved
     .join('')
     .split('\n')
@@ -199,32 +94,9 @@ async function foreign(backend: BackendName): Promise<string> {
     .join('\n');
 }
 
-async function ours(): Promise<string> {
-  const saved = await Promise.all(
-    backends.flatMap((backend) =>
-      families.map((family) => (backend === 'nft' ? a.must([tool(family, 'nft', 'save')]) : legacy(family))),
-    ),
-  );
-  const listed = [await a.must(['ipset', 'list', '-n']), await routes()];
-  return [...saved, ...listed]
-    .join('')
-    .split('\n')
-    .filter((line) => /MESH|proto 109/.test(line) && !line.includes('--comment'))
-    .join('\n');
-}
-
-/** The legacy tables, without making any. */
-async function legacy(family: Family): Promise<string> {
-  const names = await a.must(['cat', `/proc/net/${family === 'ipv4' ? 'ip' : 'ip6'}_tables_names`]);
-  return names.trim() === '' ? '' : a.must([tool(family, 'legacy', 'save')]);
-}
-
-const routes = async (): Promise<string> =>
-  (await a.must(['ip', '-4', '-details', 'route'])) + (await a.must(['ip', '-6', '-details', 'route']));
-
 beforeEach(async () => {
-  await writeFile(hosts, '127.0.0.1 localhost\n');
-  await rm(join(runtime, 'alive'), { force: true });
+  await writeFile(left.hosts, '127.0.0.1 localhost\n');
+  await rm(join(left.runtime, 'alive'), { force: true });
 });
 
 describe.each(backends)('the agent is gone (%s)', (backend) => {
@@ -244,12 +116,12 @@ COMMIT
     for (const family of families)
       await a.must([tool(family, backend, 'restore'), '--noflush'], { input: others });
     before = await foreign(backend);
-    await intercept(backend);
+    await left.intercept(backend);
   });
   afterAll(async () => {
     await well('--remove');
     for (const family of families)
-      for (const table of ['nat', 'filter', 'mangle', 'raw']) {
+      for (const table of ['nat', 'filter', 'mangle', 'raw', 'security']) {
         const program = tool(family, backend, 'save').replace('-save', '');
         await a.must([program, '-t', table, '-F']);
         await a.must([program, '-t', table, '-X']);
@@ -322,17 +194,17 @@ COMMIT
   });
 
   test.each([
-    ['are missing', undefined],
-    ['are cut', (text: string) => text.slice(0, text.length / 2)],
-    ['are garbage', () => '\u0000\n*nat\n:MESH_X\n-A MESH_X; reboot\n# end\n'],
-    ['do not fit this kernel', (text: string) => text.replace('-m conntrack', '-m nonsense')],
-  ] as const)('its files %s: what redirects is emptied, refusals stay', async (_what, damage) => {
+    ['are missing', 0, undefined],
+    ['are cut', 1, (text: string) => text.slice(0, text.length / 2)],
+    ['are garbage', 1, () => '\u0000\n*nat\n:MESH_X\n-A MESH_X; reboot\n# end\n'],
+    ['do not fit this kernel', 1, (text: string) => text.replace(/(?<=--to-destination \S*:)\d+$/m, '99999')],
+  ] as const)('its files %s: what redirects is emptied, refusals stay', async (_what, expected, damage) => {
     await well('--remove');
-    await intercept(backend);
-    const { texts } = said(backend);
-    for (const [name, text] of Object.entries(texts)) await write({ [name]: damage?.(text ?? '') });
-    const { code } = await run();
-    expect(code).toBe(0);
+    await left.intercept(backend);
+    const { texts } = left.said(backend);
+    for (const [name, text] of Object.entries(texts)) await left.write({ [name]: damage?.(text ?? '') });
+    const { code, stderr } = await left.run();
+    expect(code, stderr).toBe(expected);
     for (const family of families) {
       expect(await call(b.address(family))).toBe(`b ${onLan(family)}`);
       expect(await call(b.address(family), STRICT_PORT)).toBe('curl 7');
@@ -341,30 +213,30 @@ COMMIT
   });
 
   test('--remove leaves nothing of ours', async () => {
-    await write(said(backend).texts);
+    await left.write(left.said(backend).texts);
     await well('now');
     expect(await ours()).not.toBe('');
     await well('--remove');
     expect(await ours()).toBe('');
     expect(await foreign(backend)).toBe(before);
-    expect(await readFile(hosts, 'utf8')).toBe('127.0.0.1 localhost\n');
+    expect(await readFile(left.hosts, 'utf8')).toBe('127.0.0.1 localhost\n');
   });
 });
 
 describe('workers that outlived their supervisor', () => {
-  beforeAll(() => intercept('nft'));
+  beforeAll(() => left.intercept('nft'));
   afterAll(() => well('--remove'));
   const redirects = async (): Promise<boolean> => (await ours()).includes('-p tcp -j REDIRECT');
   /** Holds the file as a worker does. */
   const worker = async () => {
-    await writeFile(join(runtime, 'alive'), '');
-    const running = a.spawn('worker', ['flock', '--shared', join(runtime, 'alive'), 'sleep', '1000']);
+    await writeFile(join(left.runtime, 'alive'), '');
+    const running = a.spawn('worker', ['flock', '--shared', join(left.runtime, 'alive'), 'sleep', '1000']);
     return running;
   };
 
   test('one serves: the rules stay', async () => {
     const running = await worker();
-    const touch = setInterval(() => void utimes(join(runtime, 'alive'), new Date(), new Date()), 300);
+    const touch = setInterval(() => void utimes(join(left.runtime, 'alive'), new Date(), new Date()), 300);
     expect(await well()).toBe('mesh-node: workers still serve; the rules stay\n');
     clearInterval(touch);
     expect(await redirects()).toBe(true);
@@ -382,8 +254,8 @@ describe('workers that outlived their supervisor', () => {
 
   test('all are gone, and only their file is left', async () => {
     await well('--remove');
-    await intercept('nft');
-    await writeFile(join(runtime, 'alive'), '');
+    await left.intercept('nft');
+    await writeFile(join(left.runtime, 'alive'), '');
     await well();
     expect(await redirects()).toBe(false);
   });
@@ -400,8 +272,8 @@ describe('the hosts file', () => {
     `${STRICT_VIRTUAL.ipv6} vault.mesh`,
     '# mesh-node: end\n',
   ].join('\n');
-  const text = () => readFile(hosts, 'utf8');
-  beforeAll(() => write(said('nft').texts));
+  const text = () => readFile(left.hosts, 'utf8');
+  beforeAll(() => left.write(left.said('nft').texts));
   afterAll(() => well('--remove'));
 
   test.each([
@@ -410,7 +282,7 @@ describe('the hosts file', () => {
     ['empty', ''],
     ['with a beginning that somebody left', `x\n# mesh-node: begin (names without the agent)\n10.0.0.1 a\n`],
   ])('%s: our lines come once and go, the others stay as they are', async (_what, before) => {
-    await writeFile(hosts, before);
+    await writeFile(left.hosts, before);
     for (let i = 0; i < 2; i++) {
       await well('now');
       expect(await text()).toBe(before + block);
@@ -420,7 +292,7 @@ describe('the hosts file', () => {
   });
 
   test('without an end of line it is without one afterwards', async () => {
-    await writeFile(hosts, '127.0.0.1 localhost');
+    await writeFile(left.hosts, '127.0.0.1 localhost');
     for (let i = 0; i < 2; i++) {
       await well('now');
       expect(await text()).toBe(`127.0.0.1 localhost\n${block.replace('agent)', 'agent), joined')}`);
@@ -430,28 +302,28 @@ describe('the hosts file', () => {
   });
 
   test('lines that came after ours stay, and ours are not there twice', async () => {
-    await writeFile(hosts, `a\n${block}b\n${block}c\n`);
+    await writeFile(left.hosts, `a\n${block}b\n${block}c\n`);
     await well('now');
     expect(await text()).toBe(`a\nb\nc\n${block}`);
   });
 
   test('mode and owner are kept, and nothing is written that is there already', async () => {
-    await chmod(hosts, 0o640);
-    await chown(hosts, 1234, 2345);
+    await chmod(left.hosts, 0o640);
+    await chown(left.hosts, 1234, 2345);
     await well('now');
-    const first = await stat(hosts);
+    const first = await stat(left.hosts);
     expect([first.mode & 0o777, first.uid, first.gid]).toEqual([0o640, 1234, 2345]);
     await well('now');
-    expect((await stat(hosts)).ino).toBe(first.ino);
+    expect((await stat(left.hosts)).ino).toBe(first.ino);
   });
 
   test('only lines of our form are taken', async () => {
-    await write({ hosts: '240.0.0.1 orders.mesh\n$(reboot) x\n240.0.0.2 a b\n240.0.0.3 X\n# end\n' });
+    await left.write({ hosts: '240.0.0.1 orders.mesh\n$(reboot) x\n240.0.0.2 a b\n240.0.0.3 X\n# end\n' });
     await well('now');
     expect((await text()).split('\n').filter((line) => line.startsWith('240'))).toEqual([
       '240.0.0.1 orders.mesh',
     ]);
-    await write(said('nft').texts);
+    await left.write(left.said('nft').texts);
   });
 
   test('a mount point of its own, as in a container, is written in place', async () => {
@@ -460,15 +332,15 @@ describe('the hosts file', () => {
     await writeFile(join(directory, 'hosts'), 'x\n');
     await topology.bind(join(a.directory, 'hosts'), join(directory, 'hosts'));
     await a.must(['mount', '-o', 'remount,rw,bind', join(directory, 'hosts')]);
-    const outside = hosts;
-    hosts = join(directory, 'hosts');
+    const outside = left.hosts;
+    left.hosts = join(directory, 'hosts');
     try {
       await well('now');
       expect(await readFile(outside, 'utf8')).toBe(`127.0.0.1 localhost\n${block}`);
       await well('serving');
       expect(await readFile(outside, 'utf8')).toBe('127.0.0.1 localhost\n');
     } finally {
-      hosts = outside;
+      left.hosts = outside;
     }
   });
 
@@ -476,23 +348,23 @@ describe('the hosts file', () => {
     const directory = join(a.directory, 'full');
     await mkdir(directory);
     await topology.mount(directory, '64k');
-    const outside = hosts;
-    hosts = join(directory, 'hosts');
+    const outside = left.hosts;
+    left.hosts = join(directory, 'hosts');
     try {
-      await writeFile(hosts, '127.0.0.1 localhost\n');
+      await writeFile(left.hosts, '127.0.0.1 localhost\n');
       await a.exec(['dd', 'if=/dev/zero', `of=${join(directory, 'filler')}`, 'bs=4k']);
-      const { code, stderr } = await run('now');
+      const { code, stderr } = await left.run('now');
       expect(code).toBe(0);
       expect(stderr).toContain('names are left as they are');
       expect(await text()).toBe('127.0.0.1 localhost\n');
       expect(await call(VIRTUAL.ipv4)).toBe(`b ${onLan('ipv4')}`);
       expect((await a.must(['ls', '-A', directory])).split('\n')).toEqual(['filler', 'hosts', '']);
     } finally {
-      hosts = outside;
+      left.hosts = outside;
     }
   });
 });
 
 test('an unknown word is refused', async () => {
-  expect((await run('everything')).code).toBe(2);
+  expect((await left.run('everything')).code).toBe(2);
 });

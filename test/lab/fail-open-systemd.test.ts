@@ -6,7 +6,7 @@ import { waitFor } from '../support/process.ts';
 import { nginx } from '../support/servers.ts';
 import { at } from '../support/site.ts';
 import { SystemdAgent } from '../support/systemd-agent.ts';
-import { SystemdHost } from '../support/systemd-host.ts';
+import { CLONE, SystemdHost } from '../support/systemd-host.ts';
 import { type Host, REPOSITORY, Topology } from '../support/topology.ts';
 
 /*
@@ -69,8 +69,11 @@ beforeAll(async () => {
   await machine.write('/etc/resolv.conf', `nameserver ${b.ipv4}\noptions timeout:1 attempts:1\n`);
   agent = await SystemdAgent.start(machine, authority, { grants: { callAs: ['shop'] }, catalogue });
   // The unit of the boot needs no more than this script, and needs it before anything else is there.
-  const script = '/usr/lib/mesh-node/withdraw-rules';
-  await machine.must(['bash', '-c', `cp --remove-destination "$(readlink -f ${script})" ${script}`]);
+  const script = `${CLONE}/systemd`;
+  const parts = ['withdraw-rules', 'unattended-rules', 'unattended-rules.awk'].map(
+    (name) => `${script}/${name}`,
+  );
+  await machine.must(['cp', '--remove-destination', ...parts, '/usr/lib/mesh-node/']);
   await machine.must(['systemctl', 'enable', UNIT]);
   virtual = { orders: await virtualOf('orders'), vault: await virtualOf('vault') };
 });
@@ -130,7 +133,6 @@ async function reboot(): Promise<void> {
   const env = {
     MESH_NODE_DAEMON_STATE_DIRECTORY: '/nowhere',
     WITHDRAW_HOSTS: '/nowhere',
-    WITHDRAW_LOCK: '/dev/null',
   };
   await a.must([join(REPOSITORY, 'systemd/withdraw-rules'), '--remove'], { env });
   await machine.boot();

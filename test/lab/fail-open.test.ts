@@ -141,7 +141,6 @@ async function script(...args: string[]): Promise<string> {
     MESH_NODE_DAEMON_STATE_DIRECTORY: join(mesh.directory, 'state'),
     MESH_NODE_DAEMON_RUNTIME_DIRECTORY: join(mesh.directory, 'run'),
     WITHDRAW_HOSTS: hostsFile(),
-    WITHDRAW_LOCK: join(a.directory, 'lock'),
   };
   return a.must([SCRIPT, ...args], { env });
 }
@@ -209,7 +208,7 @@ describe('SIGSTOP', () => {
     await soonDirect('all workers stopped');
     await everythingBy('mesh');
     await strictIs('mesh');
-    for (const pid of await mesh.workers()) expect(pids).not.toContain(pid);
+    await waitFor('all are replaced', async () => !(await mesh.workers()).some((pid) => pids.includes(pid)));
   });
 
   test('of the supervisor: nothing changes; its workers are not blamed for it', async () => {

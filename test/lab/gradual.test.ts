@@ -86,8 +86,8 @@ async function installed(): Promise<void> {
   ]);
   await a.write('/usr/bin/mesh-node', `#!/bin/sh\nexec ${process.execPath} ${CLONE}/dist/main.js "$@"\n`);
   await a.write(WHO, CLIENT);
-  await a.must(['cp', `${CLONE}/systemd/withdraw-rules`, '/usr/lib/mesh-node/']);
-  await a.must(['chmod', '755', '/usr/bin/mesh-node', WHO, '/usr/lib/mesh-node/withdraw-rules']);
+  await a.must(['ln', '-s', `${CLONE}/systemd/withdraw-rules`, '/usr/lib/mesh-node/']);
+  await a.must(['chmod', '755', '/usr/bin/mesh-node', WHO]);
   const unit = await readFile(join(REPOSITORY, 'systemd/mesh-node.service'), 'utf8');
   await a.write('/etc/systemd/system/mesh-node.service', unit);
   const instances = ({ ipv4, ipv6 }: typeof orders) => [ipv4, ipv6].map((ip) => ({ address: at(ip, PORT) }));

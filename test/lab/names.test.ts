@@ -1,156 +1,36 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { addressRange } from '../../src/naming/address-bytes.ts';
-import { VirtualAddresses } from '../../src/naming/virtual-addresses.ts';
-import { Authority, type CatalogueDocument, MeshHost, Program, TUNNEL_PORT } from '../support/mesh.ts';
-import { type Running, waitFor } from '../support/process.ts';
-import { type Host, Topology } from '../support/topology.ts';
+import type { MeshHost } from '../support/mesh.ts';
+import { waitFor } from '../support/process.ts';
+import type { Host } from '../support/topology.ts';
+import {
+  BODY,
+  DOMAINS,
+  dig,
+  NamesLab,
+  ORDERS4,
+  ORDERS6,
+  STUB,
+  USERS4,
+  USERS6,
+  verdict,
+} from './names-lab.ts';
 
-/*
- * `a` calls, `b` serves; both run mesh-node. `d` is the resolver of the network (dnsmasq), and `a` has a stub resolver
- * of its own on loopback, as systemd-resolved is one. `x` is a container of `a`, behind a bridge. `a` has the nft backend of
- * iptables, `b` the legacy one.
- */
-
-const ZONE = 'dc1';
-const DOMAINS = { 'example.test': '192.0.2.7', 'old.example.test': '10.93.1.9' } as const;
-const STUB = '127.0.0.53';
-const BRIDGE = 'mnna0';
-
-let topology: Topology;
+let lab: NamesLab;
 let a: Host;
 let b: Host;
+let d: Host;
 let x: Host;
 let mesh: MeshHost;
 let other: MeshHost;
-let resolver: Running;
-let stub: Running;
-
-/** The addresses that every host gives these names: from the names alone. */
-function expected(name: string): readonly [ipv4: string, ipv6: string] {
-  const addresses = new VirtualAddresses({
-    ipv4: addressRange('240.0.0.0/4'),
-    ipv6: addressRange('fd6d:6573:6800::/48'),
-    reuseAfter: 1,
-    changed: () => {},
-    exhausted: () => {},
-  });
-  return addresses.of(name as never) as unknown as readonly [string, string];
-}
-const [ORDERS4, ORDERS6] = expected('orders');
-const [USERS4, USERS6] = expected('users.shop');
-
-function dnsmasq(host: Host, listen: readonly string[], more: readonly string[]): Running {
-  return host.spawn('dnsmasq', [
-    ...['dnsmasq', '--keep-in-foreground', '--no-hosts', '--no-resolv', '--log-queries', '--log-facility=-'],
-    ...['--user=root', '--bind-interfaces', '--pid-file', ...listen.map((ip) => `--listen-address=${ip}`)],
-    ...more,
-  ]);
-}
-
-async function resolving(host: Host, servers: readonly string[]): Promise<void> {
-  const files = {
-    '/etc/resolv.conf': `${servers.map((ip) => `nameserver ${ip}`).join('\n')}\noptions timeout:2 attempts:2\n`,
-    '/etc/hosts': '127.0.0.1 localhost\n::1 localhost\n',
-    '/etc/nsswitch.conf': 'hosts: files dns\npasswd: files\ngroup: files\n',
-  };
-  for (const [path, text] of Object.entries(files)) {
-    const file = join(host.directory, path.slice('/etc/'.length));
-    await writeFile(file, text, { mode: 0o644 });
-    host.useFile(path, file);
-  }
-}
-
-/** The answer's section as words of each line, sorted. */
-async function dig(host: Host, ...args: readonly string[]): Promise<string[]> {
-  const text = await host.must(['dig', '+noall', '+answer', '+time=2', '+tries=2', ...args]);
-  return text
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => line.split(/\s+/).join(' '))
-    .sort();
-}
-
-/** Status and flags of an answer: `NOERROR qr aa rd ra`. */
-async function verdict(host: Host, ...args: readonly string[]): Promise<string> {
-  const text = await host.must(['dig', '+time=2', '+tries=2', ...args]);
-  return `${/status: (\w+)/.exec(text)?.[1]} ${/flags: ([a-z ]+);/.exec(text)?.[1]}`;
-}
-
-/** Queries for names of the mesh that a resolver of others has seen. */
-const leaked = (...resolvers: readonly Running[]) =>
-  resolvers.flatMap(({ output }) => output.split('\n')).filter((line) => /query\[.*mesh/i.test(line));
 
 beforeAll(async () => {
-  topology = await Topology.create('mnna', {
-    networks: { lan: { ipv4: '10.93.1', ipv6: 'fd93:1', router: true } },
-    hosts: { a: { lan: 1 }, b: { lan: 2 }, d: { lan: 3 }, x: {} },
-  });
-  [a, b, x] = [topology.host('a'), topology.host('b'), topology.host('x')];
-  const d = topology.host('d');
-  await Promise.all([
-    resolving(a, [d.ipv4, d.ipv6]),
-    resolving(b, [d.ipv4]),
-    resolving(x, [d.ipv4]),
-    a.must([
-      ...['sh', '-ec'],
-      `ip link add ${BRIDGE} type bridge; ip address add 10.94.0.1/24 dev ${BRIDGE}
-       ip address add fd94::1/64 dev ${BRIDGE} nodad; ip link set ${BRIDGE} up
-       ip link add to-x type veth peer name eth0 netns ${x.namespace}; ip link set to-x master ${BRIDGE} up
-       sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1`,
-    ]),
-  ]);
-  await x.must([
-    ...['sh', '-ec'],
-    `ip link set lo up; ip address add 10.94.0.2/24 dev eth0; ip address add fd94::2/64 dev eth0 nodad; ip link set eth0 up
-     ip route add default via 10.94.0.1; ip route add ::/0 via fd94::1`,
-  ]);
-  resolver = dnsmasq(
-    d,
-    [d.ipv4, d.ipv6],
-    [...Object.entries(DOMAINS).map(([name, ip]) => `--address=/${name}/${ip}`), '--local=/mesh/'],
-  );
-  stub = dnsmasq(a, [STUB], [`--server=${d.ipv4}`]);
-  const web = join(b.directory, 'web');
-  await mkdir(web);
-  await writeFile(join(web, 'index.html'), 'orders of b\n');
-  const server = b.spawn('web', ['python3', '-m', 'http.server', '80', '--bind', '::', '--directory', web]);
-  await b.listening(80, server);
-
-  const program = await Program.prepare(topology);
-  const authority = await Authority.create(program, join(topology.directory, 'ca'));
-  const catalogue: CatalogueDocument = {
-    services: [
-      {
-        name: 'orders',
-        protocol: 'http',
-        hosts: ['old.example.test'],
-        instances: [b.ipv4, `[${b.ipv6}]`].map((ip) => ({ address: `${ip}:80`, node: 'b', zone: ZONE })),
-      },
-      { name: 'users.shop', protocol: 'tcp', ports: [5432, 5433], instances: [] },
-      { name: 'many', protocol: 'tcp', ports: Array.from({ length: 64 }, (_, i) => 7000 + i), instances: [] },
-    ],
-    nodes: [a, b].map((host) => ({ name: host.name, zone: ZONE, tunnel: `${host.ipv4}:${TUNNEL_PORT}` })),
-  };
-  [mesh, other] = (await Promise.all(
-    [a, b].map((host) =>
-      MeshHost.start(host, program, authority, {
-        zone: ZONE,
-        grants: { callAs: ['shop'], host: ['orders'] },
-        catalogue,
-        config: {
-          node: { callAs: 'shop' },
-          names: { resolveInterval: '500ms' },
-          capture: host === a ? { bridges: [BRIDGE], backend: 'nft' } : { backend: 'legacy' },
-          // A worker that hangs is not replaced here: somebody else has to answer for it.
-          daemon: { workers: 2, hangTimeout: '60s' },
-        },
-      }),
-    ),
-  )) as [MeshHost, MeshHost];
+  lab = await NamesLab.build();
+  ({ a, b, d, x } = lab);
+  [mesh, other] = lab.agents;
 });
-afterAll(() => topology?.stop());
+afterAll(() => lab?.stop());
 
 describe('dig', () => {
   it('is told addresses and ports, and everybody else is asked for everything else', async () => {
@@ -176,11 +56,10 @@ describe('dig', () => {
     expect(await dig(a, 'example.test')).toEqual(['example.test. 0 IN A 192.0.2.7']);
     expect(await verdict(a, 'nobody.example.test.')).toMatch(/^(REFUSED|NXDOMAIN|NOERROR)/);
     // The other server of the network, over IPv6, and a stub resolver on loopback: they never see it either.
-    const d = topology.host('d');
     expect(await dig(a, `@${d.ipv6}`, 'orders.mesh')).toEqual([`orders.mesh. 5 IN A ${ORDERS4}`]);
     expect(await dig(a, `@${STUB}`, 'orders.mesh')).toEqual([`orders.mesh. 5 IN A ${ORDERS4}`]);
     expect(await dig(a, `@${STUB}`, 'example.test')).toEqual(['example.test. 0 IN A 192.0.2.7']);
-    expect(leaked(resolver, stub)).toEqual([]);
+    expect(lab.leaked).toEqual([]);
   });
 
   it('is told over TCP what a datagram does not hold', async () => {
@@ -206,7 +85,6 @@ describe('dig', () => {
 });
 
 describe('programs', () => {
-  const body = 'orders of b\n';
   const FETCH = `process.stdout.write(await (await fetch('http://orders.mesh/')).text())`;
   const PYTHON = `import urllib.request; print(urllib.request.urlopen('http://orders.mesh/').read().decode(), end='')`;
 
@@ -219,7 +97,7 @@ describe('programs', () => {
     ['python', ['python3', '-c', PYTHON]],
     ['node', [process.execPath, '--input-type=module', '-e', FETCH]],
   ])('%s', async (_what, command) => {
-    expect(await a.must([...command])).toBe(body);
+    expect(await a.must([...command])).toBe(BODY);
   });
 
   it('find both families by getaddrinfo, and the connection is written down with its virtual address', async () => {
@@ -242,7 +120,6 @@ for server in sys.argv[1:]:
     for i, name in enumerate(['example.test', 'orders.mesh', 'example.test', 'ORDERS.Mesh']):
         s.send(ask(name, i)); print(socket.inet_ntoa(s.recv(2000)[-4:]))
 `;
-    const d = topology.host('d');
     for (const [host, servers] of [
       [a, [d.ipv4, d.ipv6, STUB]],
       [b, [d.ipv4, d.ipv6]],
@@ -263,14 +140,14 @@ for server in sys.argv[1:]:
         `192.0.2.7 ${ORDERS4} 192.0.2.7 ${USERS4}\n`,
       );
     }
-    expect(leaked(resolver, stub)).toEqual([]);
+    expect(lab.leaked).toEqual([]);
   });
 
   it('that use a name of their own are taken once it is resolved, and follow it', async () => {
     // Nothing answers at the old address: whoever gets an answer was taken.
     await waitFor('the old address is taken', async () => {
       const outcome = await a.exec(['curl', '-sS', '--max-time', '2', 'http://old.example.test/']);
-      return outcome.stdout === body;
+      return outcome.stdout === BODY;
     });
     await mesh.logged('the old name', ({ destination, service }) => {
       return destination === `${DOMAINS['old.example.test']}:80` && service === 'orders';
@@ -279,18 +156,17 @@ for server in sys.argv[1:]:
     await writeFile(join(a.directory, 'hosts'), '127.0.0.1 localhost\n10.93.1.8 old.example.test\n');
     await waitFor('the next address is taken', async () => {
       const outcome = await a.exec(['curl', '-sS', '--max-time', '2', 'http://old.example.test/']);
-      return outcome.stdout === body;
+      return outcome.stdout === BODY;
     });
     await mesh.logged('the name at its next address', ({ destination }) => destination === '10.93.1.8:80');
   });
 
   it('in a container behind a bridge find names and reach services', async () => {
-    const d = topology.host('d');
     for (const server of [d.ipv4, d.ipv6])
       expect(await dig(x, `@${server}`, 'orders.mesh')).toEqual([`orders.mesh. 5 IN A ${ORDERS4}`]);
     for (const family of ['-4', '-6'])
-      expect(await x.must(['curl', family, '-sS', '--max-time', '5', 'http://orders.mesh/'])).toBe(body);
-    expect(leaked(resolver, stub)).toEqual([]);
+      expect(await x.must(['curl', family, '-sS', '--max-time', '5', 'http://orders.mesh/'])).toBe(BODY);
+    expect(lab.leaked).toEqual([]);
   });
 });
 
@@ -358,7 +234,7 @@ describe('while nobody answers', () => {
     await mesh.running.ended;
     await others();
     // Nothing listens where the queries go: they are refused at once, and nobody waits.
-    for (const server of [topology.host('d').ipv4, topology.host('d').ipv6, STUB]) {
+    for (const server of [d.ipv4, d.ipv6, STUB]) {
       const { code, stdout } = await a.exec(['dig', `@${server}`, '+time=5', '+tries=1', 'orders.mesh']);
       expect({ code, stdout }).toMatchObject({
         code: 9,
@@ -373,7 +249,7 @@ describe('while nobody answers', () => {
     await mesh.running.stop();
     await others();
     expect(await verdict(a, 'orders.mesh')).toMatch(/^NXDOMAIN qr/);
-    expect(leaked(resolver)).not.toEqual([]);
+    expect(lab.leaked).not.toEqual([]);
     await other.running.stop();
   });
 });

@@ -11,7 +11,12 @@ const allUnits = [...units, 'mesh-node-fallback.service'];
 
 test('shellcheck has nothing to say', async () => {
   const names = (await readdir(at('scripts'), { withFileTypes: true })).filter((entry) => entry.isFile());
-  const scripts = [...names.map(({ name }) => `scripts/${name}`), 'systemd/withdraw-rules', '.ci/run'];
+  const scripts = [
+    ...names.map(({ name }) => `scripts/${name}`),
+    'systemd/withdraw-rules',
+    'systemd/unattended-rules',
+    '.ci/run',
+  ];
   expect(scripts.length).toBeGreaterThan(6);
   const outcome = await run(['shellcheck', '--external-sources', ...scripts], { cwd: REPOSITORY });
   expect(outcome.stdout + outcome.stderr).toBe('');

@@ -120,7 +120,8 @@ describe.each(['killed', 'stopped', 'cut off'])('the agent of the other host is 
     for (let i = 1; i <= 2; i++) {
       const [open, closed] = await Promise.all([call(OPEN), call(CLOSED)]);
       expect(open).toMatchObject({ echoed: 1 });
-      expect(open.echoMs).toBeLessThan(DIRECT_WITHIN_MS);
+      // What the first caller found out the next one need not wait for.
+      expect(open.echoMs).toBeLessThan(i === 1 ? DIRECT_WITHIN_MS : PATIENCE_MS);
       expect(await clear.open.attempts()).toBe(i);
       if (i === 1) {
         refusedInTime(closed, HANDSHAKE_MS + SLACK_MS);

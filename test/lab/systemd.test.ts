@@ -97,7 +97,6 @@ async function removeOurs(machine: SystemdHost): Promise<void> {
   const env = {
     MESH_NODE_DAEMON_STATE_DIRECTORY: '/nowhere',
     WITHDRAW_HOSTS: '/nowhere',
-    WITHDRAW_LOCK: '/dev/null',
   };
   await machine.host.must([join(REPOSITORY, 'systemd/withdraw-rules'), '--remove'], { env });
   expect(await ours(machine)).toBe('');

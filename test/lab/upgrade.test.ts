@@ -227,16 +227,15 @@ describe('workers without a supervisor', () => {
 });
 
 describe('mesh-node upgrade', () => {
-  /** Puts a version in place as scripts/install does: by renaming. */
+  /** Puts a version in place as scripts/install does. */
   async function install(version: string, change = ':'): Promise<void> {
     const steps = [
       `cp -a ${PROGRAM} ${PROGRAM}.new`,
       `sed -i 's/"version": "[^"]*"/"version": "${version}"/' ${PROGRAM}.new/package.json`,
       `touch ${PROGRAM}.new/dist/daemon/supervisor/supervisor.js`,
       `cd ${PROGRAM}.new && ${change}`,
-      `rm -rf ${PROGRAM}.old`,
-      `mv ${PROGRAM} ${PROGRAM}.old`,
-      `mv ${PROGRAM}.new ${PROGRAM}`,
+      `. ${CLONE}/scripts/lib.sh`,
+      `replace_program ${PROGRAM}.new ${PROGRAM}`,
     ];
     await a.must(['bash', '-ec', steps.join('\n')]);
   }
@@ -315,6 +314,28 @@ describe('mesh-node upgrade', () => {
     expect(transfer.running, 'it lasted over the upgrade').toBe(true);
     expect(await transfer.finish()).toMatchObject({ bytes: LONG_BYTES, match: true });
     await close(held);
+    await leftoversEnd();
+  });
+
+  test('two versions are put in place before one upgrade: workers are the old one’s until then', async () => {
+    await install('9.3.0');
+    await install('9.4.0');
+    const versionIn = async (directory: string) =>
+      (JSON.parse(await a.must(['cat', `${directory}/package.json`])) as { version: string }).version;
+    expect([await versionIn(`${PROGRAM}.old`), await versionIn(PROGRAM)]).toEqual(['9.2.0', '9.4.0']);
+    const [victim = 0] = await workers();
+    await a.must(['kill', '-KILL', `${victim}`]);
+    const fresh = await waitFor('another worker', async () => {
+      const now = await workers();
+      return !now.includes(victim) && now.length === 2 && now;
+    });
+    const lines = await Promise.all(fresh.map((pid) => a.must(['cat', `/proc/${pid}/cmdline`])));
+    expect(lines.filter((line) => line.includes(`${PROGRAM}.old/dist/`))).toHaveLength(1);
+    await undisturbed(async () => {
+      const said = await a.must(['mesh-node', 'upgrade'], { timeoutMs: 90_000 });
+      expect(said).toContain('mesh-node 9.2.0 → 9.4.0');
+    });
+    expect(await ready()).toMatchObject({ version: '9.4.0' });
     await leftoversEnd();
   });
 

@@ -166,7 +166,7 @@ export class Loading {
 }
 
 /** One connection of a {@link Beat}. */
-export interface Call {
+interface Call {
   /** When it began; milliseconds since the epoch. */
   readonly at: number;
   readonly ms: number;
@@ -176,43 +176,75 @@ export interface Call {
 /** A short connection at every beat, beside the test, whatever became of those before. */
 export class Beat {
   readonly #running: Running;
+  readonly #goodMs: number;
+  readonly #calls: Call[] = [];
+  /** Those that are not over, by their beginning. */
+  readonly #pending = new Set<number>();
+  /** How much of the program's output was read. */
+  #read = 0;
 
-  private constructor(running: Running) {
+  private constructor(running: Running, goodMs: number) {
     this.#running = running;
+    this.#goodMs = goodMs;
   }
 
-  /** Resolves once some went well. */
+  /** Resolves once some went well: had their echo within `goodMs`. */
   static async start(
     host: Host,
     to: string,
     port: number,
     plan: { readonly everyMs: number; readonly goodMs: number; readonly giveUpMs: number },
   ): Promise<Beat> {
-    const amounts = [plan.everyMs, plan.goodMs, plan.giveUpMs];
-    const beat = new Beat(host.spawn('beat', client('beat', to, port, amounts)));
+    const running = host.spawn('beat', client('beat', to, port, [plan.everyMs, plan.giveUpMs]));
+    const beat = new Beat(running, plan.goodMs);
     await beat.calm(5);
     return beat;
   }
 
-  /** Waits until so many in a row went well, from now on. */
+  /** Those that are over, in the order of their ends. */
+  get calls(): readonly Call[] {
+    const { output } = this.#running;
+    const end = output.lastIndexOf('\n') + 1;
+    for (const [, word, at, ms] of output.slice(this.#read, end).matchAll(/^(\w+) (\d+)(?: (\d+))?$/gm)) {
+      if (word === 'begun') this.#pending.add(Number(at));
+      else {
+        this.#pending.delete(Number(at));
+        this.#calls.push({ at: Number(at), ms: Number(ms), ok: word === 'echoed' });
+      }
+    }
+    this.#read = end;
+    return this.#calls;
+  }
+
+  well({ ok, ms }: Call): boolean {
+    return ok && ms <= this.#goodMs;
+  }
+
+  /** Waits until so many in a row went well that began from now on. */
   async calm(count: number, timeoutMs = 30_000): Promise<void> {
-    const from = this.#running.output.length;
+    const since = Date.now();
     await waitFor(
       `${count} connections in a row go well`,
       () => {
-        const last = this.#running.output.slice(from).split('\n').filter(Boolean).slice(-count);
-        return last.length === count && last.every((line) => line === 'good');
+        const last = this.calls.slice(-count);
+        return last.length === count && last.every((call) => call.at >= since && this.well(call));
       },
       { timeoutMs, alive: this.#running },
     );
   }
 
-  async stop(): Promise<readonly Call[]> {
-    this.#running.kill('SIGTERM');
-    await this.#running.ended;
-    const line = /^\{.*\}$/m.exec(this.#running.output)?.[0];
-    if (line === undefined) throw new Error(`beat said: ${this.#running.output}`);
-    return (JSON.parse(line) as { calls: readonly Call[] }).calls;
+  /** Waits until everything that began before now is over. */
+  async settled(): Promise<void> {
+    const before = Date.now();
+    await waitFor(
+      'earlier connections are over',
+      () => this.calls.length > 0 && [...this.#pending].every((at) => at >= before),
+      { alive: this.#running },
+    );
+  }
+
+  async stop(): Promise<void> {
+    await this.#running.stop();
   }
 }
 

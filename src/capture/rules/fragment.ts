@@ -1,7 +1,7 @@
 import type { Family } from '../names.ts';
 
 /** Tables of iptables, in the order in which a packet that this host sends meets them (conntrack comes after raw). */
-export const tables = ['raw', 'mangle', 'nat', 'filter'] as const;
+export const tables = ['raw', 'mangle', 'nat', 'filter', 'security'] as const;
 export type Table = (typeof tables)[number];
 
 /**

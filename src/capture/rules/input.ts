@@ -28,6 +28,8 @@ export interface RuleInput extends RuleBase {
   readonly fallback: readonly FallbackEntry[];
   /** Some service of this host wants to see its callers' addresses. */
   readonly transparent: boolean;
+  /** Families in which the security table refuses what a strict service is closed to once more. */
+  readonly backstop: readonly Family[];
 }
 
 /** What changes while the agent runs, when nothing has been said yet. */
@@ -36,6 +38,7 @@ export const NOTHING_SAID: Omit<RuleInput, keyof RuleBase> = {
   only: undefined,
   fallback: [],
   transparent: false,
+  backstop: [],
 };
 
 /** The part of the configuration that the rules need; throws a MeshError `configuration` when `protect` cannot be read. */

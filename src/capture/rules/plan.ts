@@ -59,10 +59,13 @@ export function planNothing(family: Family): FamilyPlan {
   return { family, tables: merge([]), routes: [] };
 }
 
-/** Nothing but the inert rule where packets can be led elsewhere; what refuses is left as it is. */
+/** Tables in which packets are led elsewhere. */
+const LEADING: readonly Table[] = ['raw', 'nat'];
+
+/** Nothing but the inert rule where packets are led elsewhere; what marks and refuses is left as it is. */
 export function planInert(family: Family): FamilyPlan {
   const inert = merge([keepFragment]);
-  return { family, tables: new Map([...inert].filter(([table]) => table !== 'filter')), routes: [] };
+  return { family, tables: new Map([...inert].filter(([table]) => LEADING.includes(table))), routes: [] };
 }
 
 function merge(fragments: readonly Fragment[]): ReadonlyMap<Table, TablePlan> {

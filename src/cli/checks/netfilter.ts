@@ -1,25 +1,11 @@
-import { plainRunner } from '../../capture/command.ts';
-import { type LiveTable, ownJumps } from '../../capture/live-table.ts';
-import { type Family, families, OWN_PREFIX } from '../../capture/names.ts';
-import { type Backend, Netfilter } from '../../capture/netfilter.ts';
+import { type Family, OWN_PREFIX } from '../../capture/names.ts';
+import type { Backend } from '../../capture/netfilter.ts';
 import type { Config } from '../../config/schema.ts';
-import {
-  type Check,
-  type CheckResult,
-  type CheckSubject,
-  fail,
-  listed,
-  ok,
-  skip,
-  warn,
-  worst,
-} from './check.ts';
+import { type Check, type CheckSubject, fail, listed, ok, skip, warn } from './check.ts';
+import { AS_ROOT, openNetfilter, otherRules } from './other-rules.ts';
 
-const AS_ROOT = 'only root may ask iptables';
 /** Where iptables-legacy says which tables it has made; looking does not make any. */
 const LEGACY_TABLES = ['/proc/net/ip_tables_names', '/proc/net/ip6_tables_names'];
-
-const open = ({ config }: CheckSubject): Promise<Netfilter> => Netfilter.open(config.capture, plainRunner);
 
 /** The backend in use; rules in both shadow each other. */
 const iptables: Check = {
@@ -28,7 +14,7 @@ const iptables: Check = {
     if (!subject.root) return skip(AS_ROOT);
     let backend: Backend;
     try {
-      ({ backend } = await open(subject));
+      ({ backend } = await openNetfilter(subject));
     } catch (error) {
       return fail((error as Error).message, 'install iptables, or choose another capture.backend');
     }
@@ -80,6 +66,7 @@ interface Extension {
 
 const always = (): boolean => true;
 const PROBE_SET = 'MESH_PROBE';
+const PROBE_PORTS = 'MESH_PROBE_PORT';
 const EXTENSIONS: readonly Extension[] = [
   { name: 'REDIRECT', table: 'nat', rule: '-p tcp -j REDIRECT --to-ports 9', needed: always },
   { name: 'DNAT', table: 'nat', rule: '-p tcp -j DNAT --to-destination :9', needed: always },
@@ -131,6 +118,14 @@ const EXTENSIONS: readonly Extension[] = [
     needed: () => false,
   },
   {
+    name: 'bitmap:port',
+    table: 'mangle',
+    rule: `-p tcp -m set --match-set ${PROBE_PORTS} dst -j RETURN`,
+    needed: always,
+  },
+  // Without it strict services are refused in the filter table alone.
+  { name: 'security', table: 'security', rule: '-p tcp -j DROP', needed: () => false },
+  {
     name: 'NFLOG',
     table: 'mangle',
     rule: '-p tcp -j NFLOG --nflog-group 1 --nflog-size 80',
@@ -146,7 +141,7 @@ const extensions: Check = {
   name: 'extensions',
   run: async (subject) => {
     if (!subject.root) return skip('only root may make a network namespace');
-    const { backend } = await open(subject);
+    const { backend } = await openNetfilter(subject);
     const missing: string[] = [];
     const needed: string[] = [];
     for (const family of backend.families) {
@@ -187,60 +182,12 @@ async function probe(
   ]);
   const restore = `${family === 'ipv4' ? 'iptables' : 'ip6tables'}${variant}-restore`;
   const inet = family === 'ipv4' ? 'inet' : 'inet6';
-  const script = `ipset create ${PROBE_SET} hash:ip,port family ${inet} && exec ${restore} --noflush -w 5`;
+  const sets = `ipset create ${PROBE_SET} hash:ip,port family ${inet}; ipset create ${PROBE_PORTS} bitmap:port range 0-65535`;
+  const script = `${sets}; exec ${restore} --noflush -w 5`;
   const result = await run('unshare', ['--net', '--', 'sh', '-c', script], `${lines.join('\n')}\n`);
   return result.code === 0
     ? undefined
     : result.stderr.trim().split('\n', 1)[0] || `ended with ${result.code}`;
-}
-
-/** Targets that decide about a connection, so that rules after them are not asked. */
-const DECIDES = /(?:^| )-[jg] (?:ACCEPT|RETURN|REDIRECT|DNAT|DROP|REJECT)\b/;
-
-/** Rules of other tools that take connections before ours are asked. */
-const otherRules: Check = {
-  name: 'other-rules',
-  run: async (subject) => {
-    if (!subject.root) return skip(AS_ROOT);
-    const netfilter = await open(subject);
-    const results: CheckResult[] = [];
-    const after: string[] = [];
-    for (const family of families) {
-      const tables = await netfilter.readTables(family).catch(() => undefined);
-      const nat = tables?.get('nat');
-      if (nat === undefined) continue;
-      for (const builtin of ['OUTPUT', 'PREROUTING']) {
-        const { before, others } = shadowing(nat, builtin);
-        results.push(...before.map((rule) => shadowed(family, builtin, rule)));
-        if (others > 0) after.push(`${others} in ${family} ${builtin}`);
-      }
-    }
-    const found = worst(results);
-    if (found !== undefined) return found;
-    return ok(
-      after.length === 0
-        ? 'no other tool translates addresses'
-        : `other tools' rules come after ours: ${after.join(', ')}`,
-    );
-  },
-};
-
-function shadowed(family: Family, builtin: string, rule: string): CheckResult {
-  const told = `${family} nat ${builtin}: "${rule}" stands before ours`;
-  const hint = `the agent moves its own to the front at its next look; if it is put there again and again: iptables -t nat -S ${builtin}`;
-  return DECIDES.test(rule) ? fail(`${told}: what it takes never meets the mesh`, hint) : warn(told, hint);
-}
-
-/** Rules that stand before the last of ours and may take TCP, and how many others there are. */
-function shadowing(
-  nat: LiveTable,
-  builtin: string,
-): { readonly before: readonly string[]; readonly others: number } {
-  const rules = nat.get(builtin) ?? [];
-  const own = new Set(ownJumps(nat).flatMap(({ chain, rule }) => (chain === builtin ? [rule] : [])));
-  const last = rules.findLastIndex((rule) => own.has(rule));
-  const before = rules.slice(0, last + 1).filter((rule) => !own.has(rule) && !/-p (?!tcp|all)/.test(rule));
-  return { before, others: rules.length - own.size };
 }
 
 /** What interception is made of. */

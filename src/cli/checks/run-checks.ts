@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises';
 import type { StatusAnswer } from '../../admin/api.ts';
 import { plainRunner } from '../../capture/command.ts';
 import type { Config } from '../../config/schema.ts';
+import { reasonOf } from '../../model/errors.ts';
 import type { CliContext } from '../context.ts';
 import { DaemonClient } from '../daemon-client.ts';
 import { type Check, type CheckResult, type CheckSubject, fail } from './check.ts';
@@ -54,7 +55,7 @@ export function runChecks(
   return Promise.all(
     checks.map(async ({ name, run }) => {
       const result = await within(boundMs, run(subject)).catch((error: unknown) =>
-        fail(error instanceof Error ? error.message : String(error), 'mesh-node check --help'),
+        fail(reasonOf(error), 'mesh-node check --help'),
       );
       return { name, ...result };
     }),

@@ -8,6 +8,7 @@ import { createListeningSocket, TcpListener } from '../../io/listener.ts';
 import { interceptionOf } from '../../io/original-destination.ts';
 import { Poller } from '../../io/poller.ts';
 import type { Ip } from '../../model/address.ts';
+import { reasonOf } from '../../model/errors.ts';
 import { selfTestAddress } from '../../model/self-test.ts';
 import { SelfTestResponder } from '../../proxy/self-test.ts';
 import { askSelfTest } from './self-test.ts';
@@ -74,7 +75,7 @@ async function main(): Promise<number> {
 
 process.exit(
   await main().catch((error: unknown) => {
-    console.log(error instanceof Error ? error.message : String(error));
+    console.log(reasonOf(error));
     return 1;
   }),
 );

@@ -1,5 +1,6 @@
 import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { reasonOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 
 /** Changes of this time are written down together. */
@@ -82,7 +83,7 @@ export class FallbackFiles {
       if (this.#problem !== undefined) this.#log.info('fallback: written down again');
       this.#problem = undefined;
     } catch (error) {
-      const problem = error instanceof Error ? error.message : String(error);
+      const problem = reasonOf(error);
       if (problem !== this.#problem)
         this.#log.warn({ problem }, 'fallback: what holds without the agent could not be written down');
       this.#problem = problem;

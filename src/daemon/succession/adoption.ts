@@ -1,4 +1,4 @@
-import type { ToWorker } from '../control.ts';
+import type { ToWorker } from '../control/messages.ts';
 import { AdoptedLife } from '../workers/worker-life.ts';
 import { type WorkerEvents, WorkerProcess } from '../workers/worker-process.ts';
 import type { WorkerHello } from './hello.ts';
@@ -50,6 +50,7 @@ export function adopt(
   hangTimeoutMs: number,
   events: WorkerEvents,
 ): WorkerProcess {
+  link.strict = true; // it is of this very build
   return new WorkerProcess(hello.index, new AdoptedLife(pid), link, hangTimeoutMs, events, 'serving');
 }
 

@@ -1,3 +1,4 @@
+import type { MetricsDelta } from '../../telemetry/counters.ts';
 import type { Log } from '../../telemetry/log.ts';
 import { AdoptedLife } from '../workers/worker-life.ts';
 import { WorkerProcess } from '../workers/worker-process.ts';
@@ -12,7 +13,7 @@ interface LeftoversOptions {
   readonly build: string;
   readonly heartbeatMs: number;
   readonly hangTimeoutMs: number;
-  onMetrics(name: string, delta: unknown): void;
+  onMetrics(name: string, delta: MetricsDelta): void;
   onGone(name: string): void;
 }
 

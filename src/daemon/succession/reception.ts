@@ -4,10 +4,12 @@ import { closeDescriptor } from '../../io/descriptors.ts';
 import type { Poller } from '../../io/poller.ts';
 import { UnixListener } from '../../io/unix-socket.ts';
 import type { Log } from '../../telemetry/log.ts';
-import { ControlChannel, type ToSupervisor, type ToWorker } from '../control.ts';
+import { ControlChannel } from '../control/channel.ts';
+import { fromWorker } from '../control/from-worker.ts';
+import type { ToSupervisor, ToWorker } from '../control/messages.ts';
 import { type RosterEntry, stillRuns } from '../workers/roster.ts';
 import type { WorkerLink } from '../workers/worker-process.ts';
-import { parseHello, type WorkerHello } from './hello.ts';
+import type { WorkerHello } from './hello.ts';
 import { workersSocket } from './supervisor-search.ts';
 
 /** Connections that have not said who they are; more are closed at once. */
@@ -80,11 +82,11 @@ export class Reception {
     this.#strangers.add(socket);
     const link: WorkerLink = new ControlChannel<ToWorker, ToSupervisor>(
       socket,
+      fromWorker,
       (message) => {
-        const hello = parseHello(message);
         known();
-        if (hello === undefined) socket.destroy();
-        else this.#arrived({ pid, hello, link });
+        if (message.t !== 'hello') socket.destroy();
+        else this.#arrived({ pid, hello: message.hello, link });
       },
       () => known(),
     );
@@ -96,7 +98,8 @@ export class Reception {
   }
 
   #arrived(arrival: Arrival): void {
-    const { pid, hello } = arrival;
+    const { pid, hello, link } = arrival;
+    link.strict = false; // it may be of another version
     this.#log.info({ pid, build: hello.build, draining: hello.draining }, 'worker: came by itself');
     if (this.#onArrival !== undefined) {
       this.#onArrival(arrival);
@@ -107,7 +110,7 @@ export class Reception {
       const at = this.#waiting.indexOf(arrival);
       if (at >= 0) this.#waiting.splice(at, 1);
     };
-    arrival.link.handTo(() => {}, gone);
+    link.handTo(() => {}, gone);
     this.#waiting.push(arrival);
   }
 }

@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto';
 import type { Config } from '../../config/schema.ts';
 import { socketInode } from '../../io/bound-socket.ts';
 import type { Poller } from '../../io/poller.ts';
+import type { MetricsDelta } from '../../telemetry/counters.ts';
 import type { Log } from '../../telemetry/log.ts';
-import type { WorkerSettings } from '../control.ts';
+import type { WorkerSettings } from '../control/messages.ts';
 import { workerCount } from '../host.ts';
 import { type LaunchOptions, launchWorker } from '../workers/launch.ts';
 import { type RosterEntry, readRoster, stillRuns, writeRoster } from '../workers/roster.ts';
@@ -27,7 +28,7 @@ interface SuccessionOptions {
   readonly adoptable: boolean;
   config(): Config;
   settings(): WorkerSettings;
-  onMetrics(name: string, delta: unknown): void;
+  onMetrics(name: string, delta: MetricsDelta): void;
   onGone(name: string): void;
   /** True once new workers can know what those of before do. */
   known(): boolean;

@@ -8,6 +8,7 @@ import { NflogSocket } from '../../io/nflog-socket.ts';
 import { Passwd } from '../../io/passwd.ts';
 import { INTEREST_ACCEPT, type Poller } from '../../io/poller.ts';
 import { endpointKey } from '../../model/address.ts';
+import { reasonOf } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
 
 /** Name of the file in the state directory. */
@@ -108,7 +109,7 @@ export class Observer {
       this.#problem = undefined;
       this.#log.info({ group }, 'observer: connections are written down');
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = reasonOf(error);
       this.#problem = `${reason} (${group}: taken by another program? CAP_NET_ADMIN missing?)`;
       this.#log.error({ problem: this.#problem }, 'observer: nothing can be seen; trying again');
       this.#retry = setTimeout(() => this.#record(), RETRY_MS);

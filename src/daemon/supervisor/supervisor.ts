@@ -2,24 +2,21 @@ import type { GuardStatus, ReloadAnswer } from '../../admin/api.ts';
 import type { Config } from '../../config/schema.ts';
 import { clearAmbientCapabilities } from '../../io/capabilities.ts';
 import { raiseDescriptorLimit } from '../../io/descriptors.ts';
-import { takeListenDescriptors } from '../../io/listen-fds.ts';
 import { ServiceNotifier } from '../../io/notify.ts';
 import { Poller } from '../../io/poller.ts';
 import { MeshError } from '../../model/errors.ts';
 import type { NodeName } from '../../model/service.ts';
 import { createLog, type Log } from '../../telemetry/log.ts';
-import type { WorkerSettings } from '../control.ts';
+import type { WorkerSettings } from '../control/messages.ts';
 import { GuardDriver } from '../guard/guard-driver.ts';
 import { makeDirectories, nodeName } from '../host.ts';
 import type { FallbackFiles } from '../interception/fallback-files.ts';
 import type { InterceptionDriver } from '../interception/interception-driver.ts';
 import { ServingWatch } from '../interception/serving-watch.ts';
-import { HeldListeners } from '../succession/held-listeners.ts';
-import { inherit } from '../succession/inheritance.ts';
+import { Handover } from '../succession/handover.ts';
 import type { Leftover } from '../succession/leftovers.ts';
-import { OwnProgram } from '../succession/own-program.ts';
-import { Succession } from '../succession/succession.ts';
-import { type CommandLines, Upgrader, type UpgradeStep } from '../succession/upgrade.ts';
+import type { Succession } from '../succession/succession.ts';
+import type { CommandLines, UpgradeStep } from '../succession/upgrade.ts';
 import type { WorkerSet } from '../workers/worker-set.ts';
 import type { AdminView } from './admin-backend.ts';
 import { CatalogueFeed } from './catalogue-feed.ts';
@@ -37,6 +34,7 @@ import { Reloader } from './reloader.ts';
 import { Servers } from './servers.ts';
 import { feedWatchdog, handleSignals } from './service-manager.ts';
 import { SupervisorMetrics } from './supervisor-metrics.ts';
+import { TransparentDemand } from './transparent-demand.ts';
 import { TransparentSockets, transparentSocketPath } from './transparent-sockets.ts';
 import { Workforce } from './workforce.ts';
 
@@ -61,9 +59,7 @@ export async function runSupervisor(config: Config, options: SupervisorOptions):
 
 /** The composition root: configuration, rules, registries, caches, certificates, admin API, and the workers' lives. */
 class Supervisor implements AdminView {
-  readonly #inherited = inherit(process.env);
-  readonly #program = new OwnProgram(this.#inherited?.installedAt);
-  readonly version = this.#program.identity.version;
+  readonly version: string;
   readonly role: 'node' | 'zone-agent';
   readonly node: NodeName;
   readonly startedAt = Date.now();
@@ -78,9 +74,7 @@ class Supervisor implements AdminView {
   readonly #notifier = new ServiceNotifier(process.env['NOTIFY_SOCKET']);
   readonly #metrics: SupervisorMetrics;
   readonly #credentials: OwnCredentials;
-  readonly #upgrader: Upgrader;
-  #listeners = HeldListeners.none();
-  #succession: Succession | undefined;
+  readonly #handover: Handover;
   readonly #feed: CatalogueFeed;
   readonly #capture: HostCapture;
   readonly #serving: ServingWatch;
@@ -92,7 +86,7 @@ class Supervisor implements AdminView {
   #workforce: Workforce | undefined;
   /** Watches descriptors that Node's own modules cannot; open for as long as the agent runs. */
   readonly #poller = new Poller();
-  #sockets: TransparentSockets | undefined;
+  readonly #transparent: TransparentDemand;
   #config: Config;
   #stopping: Promise<void> | undefined;
   /** The start did not succeed. */
@@ -105,6 +99,8 @@ class Supervisor implements AdminView {
     this.role = options.zoneAgent ? 'zone-agent' : 'node';
     this.#log = createLog({ level: config.telemetry.logLevel, process: 'supervisor' });
     this.node = nodeName(config);
+    this.#handover = this.#newHandover(options.commandLines);
+    this.version = this.#handover.version;
     this.#credentials = new OwnCredentials(this.node, this.#log);
     this.#metrics = new SupervisorMetrics(this.version);
     this.readiness = new Readiness(['workers', 'catalogue', 'interception'], (ready) =>
@@ -145,14 +141,13 @@ class Supervisor implements AdminView {
       apply: (scope) => this.#apply(scope),
       counted: (outcome) => this.#metrics.reload(outcome),
     });
-    this.#upgrader = new Upgrader({
-      ...{ log: this.#log, notifier: this.#notifier, program: this.#program, lines: options.commandLines },
-      inherited: this.#inherited,
-      listeners: () => this.#listeners.offer(),
-      handOver: async () => this.#succession?.handOver(this.#workforce?.workers ?? []),
-      goOn: () => this.#tellReady(),
-    });
     this.#servers = new Servers(this, this.#metrics);
+    const path = transparentSocketPath(config.daemon.runtimeDirectory);
+    this.#transparent = new TransparentDemand(
+      this.node,
+      () => new TransparentSockets(this.#poller, path, this.#log),
+      this.#log,
+    );
     this.#ended = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -173,7 +168,7 @@ class Supervisor implements AdminView {
   }
 
   get leftovers(): Iterable<Leftover> {
-    return this.#succession?.leftovers ?? [];
+    return this.#handover.leftovers;
   }
 
   get certificateExpiresAt(): number | undefined {
@@ -187,7 +182,7 @@ class Supervisor implements AdminView {
   async run(): Promise<void> {
     const { config } = this;
     this.#handleSignals();
-    feedWatchdog(this.#notifier, this.#inherited !== undefined);
+    feedWatchdog(this.#notifier, this.#handover.upgraded);
     this.#log.info(
       { version: this.version, node: this.node, zone: config.node.zone, role: this.role },
       'starting',
@@ -199,7 +194,7 @@ class Supervisor implements AdminView {
         if (this.#stopping !== undefined) break;
       }
     } catch (error) {
-      await this.#upgrader.fallBack(error);
+      await this.#handover.fallBack(error);
       this.#failed = true;
       await this.#stop();
       throw error;
@@ -211,17 +206,14 @@ class Supervisor implements AdminView {
   #startUp(): readonly (() => Promise<void> | void)[] {
     const config = this.#config;
     return [
-      () => this.#holdListeners(),
+      () => this.#handover.begin(),
       () => this.#credentials.load(this.#config),
       () => this.naming.load(),
       () => this.knowledge.load(),
+      () => this.#transparent.follow(this.knowledge.catalogue),
+      () => this.#handover.gather(),
       () => {
-        const path = transparentSocketPath(config.daemon.runtimeDirectory);
-        this.#sockets = new TransparentSockets(this.#poller, path, this.#log);
-      },
-      () => this.#succession!.gather(this.#listeners.all),
-      () => {
-        this.#workforce = this.#newWorkforce(this.#succession!);
+        this.#workforce = this.#newWorkforce(this.#handover.succession);
         this.#workforce.check(); // those that were adopted serve already
       },
       () => this.#servers.serveAdmin(config),
@@ -232,20 +224,6 @@ class Supervisor implements AdminView {
     ];
   }
 
-  async #holdListeners(): Promise<void> {
-    const succession = this.#newSuccession();
-    this.#succession = succession;
-    const offered = [
-      ...takeListenDescriptors(process.env, process.pid),
-      ...(this.#inherited?.listeners ?? []),
-    ];
-    this.#listeners = await HeldListeners.hold(this.#config, offered, {
-      notifier: this.#notifier,
-      log: this.#log,
-      onTaken: () => succession.portTaken(),
-    });
-  }
-
   async reload(): Promise<ReloadAnswer> {
     this.#notifier.tell('reloading');
     return await this.#reloader.reload().finally(() => this.#tellReady());
@@ -253,7 +231,7 @@ class Supervisor implements AdminView {
 
   upgrade(): Promise<UpgradeStep> {
     if (this.#stopping !== undefined) throw new MeshError('draining', 'agent', 'the agent stops');
-    return this.#upgrader.prepare(this.startedAt);
+    return this.#handover.prepareUpgrade(this.startedAt);
   }
 
   /** Begins to end and resolves once new connections go direct; what lives may finish. */
@@ -283,14 +261,16 @@ class Supervisor implements AdminView {
     });
   }
 
-  #newSuccession(): Succession {
-    return new Succession({
-      ...{ log: this.#log, poller: this.#poller, program: this.#program, adoptable: this.#notifier.managed },
+  #newHandover(lines: CommandLines): Handover {
+    return new Handover({
+      ...{ log: this.#log, poller: this.#poller, notifier: this.#notifier, lines },
       config: () => this.#config,
       settings: () => this.#workerSettings(),
-      onMetrics: (name, delta) => this.#metrics.worker(name, delta as never),
-      onGone: (name) => this.#metrics.leftoverGone(name),
+      workers: () => this.#workforce?.workers ?? [],
       known: () => this.knowledge.known,
+      onMetrics: (name, delta) => this.#metrics.worker(name, delta),
+      onGone: (name) => this.#metrics.leftoverGone(name),
+      goOn: () => this.#tellReady(),
     });
   }
 
@@ -305,7 +285,7 @@ class Supervisor implements AdminView {
         serving: this.#serving,
       },
       ...{ naming, interception, outages, succession },
-      listeners: this.#listeners.all,
+      listeners: this.#handover.listeners,
       config: () => this.#config,
       settings: () => this.#workerSettings(),
       stopping: () => this.#stopping !== undefined,
@@ -348,6 +328,7 @@ class Supervisor implements AdminView {
     if (knowledge !== undefined) {
       await this.#feed.replace(knowledge);
       this.naming.follow(knowledge.catalogue);
+      this.#transparent.follow(knowledge.catalogue);
     }
     this.workers.configure(this.#workerSettings());
   }
@@ -388,7 +369,7 @@ class Supervisor implements AdminView {
     this.naming.standIn(false, []);
     const { drainTimeout } = this.#config.daemon;
     const left = alone ? undefined : drainTimeout;
-    const leftovers = this.#succession?.leftovers.leave(left);
+    const leftovers = this.#handover.leave(left);
     // A service manager leaves the workers alone: they finish by themselves, and the next agent can start meanwhile.
     if (managed) await this.#workforce?.workers.leave(left);
     else {
@@ -396,9 +377,8 @@ class Supervisor implements AdminView {
       await this.interception.remove();
     }
     await leftovers;
-    this.#succession?.close();
-    this.#listeners.close();
-    this.#sockets?.close();
+    this.#handover.close();
+    this.#transparent.close();
     await this.#capture.close();
     this.#poller.close();
     await Promise.all([this.knowledge.stop(), this.naming.stop(), this.#servers.close()]);

@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { receiveDescriptors, sendDescriptors } from '../../io/descriptor-passing.ts';
 import { closeDescriptor } from '../../io/descriptors.ts';
 import { describeErrno } from '../../io/failure.ts';
@@ -30,6 +31,7 @@ export function transparentSocketPath(runtimeDirectory: string): string {
 export class TransparentSockets {
   readonly #poller: Poller;
   readonly #log: Log;
+  readonly #path: string;
   readonly #listener: UnixListener;
   readonly #clients = new Set<Client>();
   #refused = false;
@@ -38,11 +40,14 @@ export class TransparentSockets {
   constructor(poller: Poller, path: string, log: Log) {
     this.#poller = poller;
     this.#log = log;
+    this.#path = path;
     this.#listener = new UnixListener(poller, path, (fd) => this.#connected(fd));
   }
 
+  /** Nobody is answered any more, and there is no path to ask at. */
   close(): void {
     this.#listener.close();
+    rmSync(this.#path, { force: true });
     for (const client of this.#clients) client.close();
   }
 

@@ -1,6 +1,6 @@
 import type { Config } from '../../config/schema.ts';
 import type { Log } from '../../telemetry/log.ts';
-import type { WorkerSettings } from '../control.ts';
+import type { WorkerSettings } from '../control/messages.ts';
 import type { GuardDriver } from '../guard/guard-driver.ts';
 import { workerCount } from '../host.ts';
 import type { InterceptionDriver } from '../interception/interception-driver.ts';
@@ -81,7 +81,7 @@ export class Workforce {
         serving.beat(silentMs, config().daemon.suspendTimeout);
         this.#answerNames();
       },
-      onMetrics: (index, delta) => metrics.worker(`worker-${index}`, delta as never),
+      onMetrics: (index, delta) => metrics.worker(`worker-${index}`, delta),
       onMeasured: (index, vitals) => guard.measured(`worker-${index}`, vitals),
       onOutages: (pid, down) => outages.heard(pid, down),
       onTransition: (index, pid, from, to) => {

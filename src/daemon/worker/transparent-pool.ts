@@ -1,9 +1,9 @@
+import type { SocketWaiter } from '../../io/connecting.ts';
 import type { PassedMessage } from '../../io/descriptor-passing.ts';
 import { receiveDescriptors, sendDescriptors } from '../../io/descriptor-passing.ts';
 import { closeDescriptor } from '../../io/descriptors.ts';
 import { describeErrno } from '../../io/failure.ts';
 import { INTEREST_ACCEPT, type Poller, type PollTarget } from '../../io/poller.ts';
-import type { SocketWaiter } from '../../io/socket.ts';
 import { bindTransparent, type SocketFamily, socketFamilies, socketFamilyOf } from '../../io/transparent.ts';
 import { connectUnix } from '../../io/unix-socket.ts';
 import type { Endpoint } from '../../model/address.ts';

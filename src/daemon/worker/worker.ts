@@ -1,14 +1,16 @@
 import type { Socket } from 'node:net';
 import type { SourcePorts } from '../../caller/source-ports.ts';
 import { applyDelta, type Claim, emptySnapshot, type Snapshot } from '../../model/snapshot.ts';
-import {
-  ControlChannel,
-  type ToSupervisor,
-  type ToWorker,
-  type WorkerList,
-  type WorkerListing,
-  type WorkerSettings,
-} from '../control.ts';
+import type { MetricsDelta } from '../../telemetry/counters.ts';
+import { ControlChannel } from '../control/channel.ts';
+import { fromSupervisor } from '../control/from-supervisor.ts';
+import type {
+  ToSupervisor,
+  ToWorker,
+  WorkerList,
+  WorkerListing,
+  WorkerSettings,
+} from '../control/messages.ts';
 import { type VitalCounts, VitalSigns, type Vitals } from '../guard/vitals.ts';
 import { startFingerprint, type WorkerHello } from '../succession/hello.ts';
 import { SupervisorSearch } from '../succession/supervisor-search.ts';
@@ -30,7 +32,7 @@ export interface DataPlane {
   measured(vitals: Vitals): void;
   list(list: WorkerList, limit: number): WorkerListing;
   /** Counts since the last call. */
-  metrics(): unknown;
+  metrics(): MetricsDelta;
   reopenLogs(): void;
   /**
    * Accepts nothing new, waits for what lives; answers how many connections had to be cut. `letGo`: of every listening
@@ -97,6 +99,7 @@ export class Worker {
   #converse(socket: Socket): ControlChannel<ToSupervisor, ToWorker> {
     return new ControlChannel<ToSupervisor, ToWorker>(
       socket,
+      fromSupervisor,
       (message) => this.#receive(message),
       () => this.#lost(),
     );
@@ -128,19 +131,9 @@ export class Worker {
       case 'settings':
         this.#configure(message.settings);
         return;
-      case 'delta': {
-        const known = message.first
-          ? { ...emptySnapshot, version: message.delta.base }
-          : (this.#coming ?? this.#snapshot);
-        this.#coming = applyDelta(known, message.delta);
-        if (message.more) return;
-        this.#snapshot = this.#coming;
-        this.#coming = undefined;
-        this.#plane?.use(this.#snapshot);
-        this.#control.send({ t: 'ack', version: this.#snapshot.version });
-        if (this.#serving) this.#tellOutages();
+      case 'delta':
+        this.#learn(message);
         return;
-      }
       case 'synced':
         this.#plane?.serve();
         this.#serving = true;
@@ -173,6 +166,22 @@ export class Worker {
         this.#awaiting = true;
         return;
     }
+  }
+
+  #learn({ delta, first, more }: Extract<ToWorker, { readonly t: 'delta' }>): void {
+    const known = first ? { ...emptySnapshot, version: delta.base } : (this.#coming ?? this.#snapshot);
+    if (delta.base !== known.version) {
+      // What is known stays; who speaks of something else is not the one to follow.
+      this.#control.cutOff(`a change of version ${delta.base} where ${known.version} is known`);
+      return;
+    }
+    this.#coming = applyDelta(known, delta);
+    if (more) return;
+    this.#snapshot = this.#coming;
+    this.#coming = undefined;
+    this.#plane?.use(this.#snapshot);
+    this.#control.send({ t: 'ack', version: this.#snapshot.version });
+    if (this.#serving) this.#tellOutages();
   }
 
   #configure(settings: WorkerSettings): void {

@@ -1,14 +1,16 @@
 import type { Socket } from 'node:net';
 import { MeshError } from '../../model/errors.ts';
 import type { Claim, SnapshotDelta } from '../../model/snapshot.ts';
-import {
-  ControlChannel,
-  type ToSupervisor,
-  type ToWorker,
-  type WorkerList,
-  type WorkerListing,
-  type WorkerSettings,
-} from '../control.ts';
+import type { MetricsDelta } from '../../telemetry/counters.ts';
+import { ControlChannel } from '../control/channel.ts';
+import { fromWorker, parseListing } from '../control/from-worker.ts';
+import type {
+  ToSupervisor,
+  ToWorker,
+  WorkerList,
+  WorkerListing,
+  WorkerSettings,
+} from '../control/messages.ts';
 import type { Vitals } from '../guard/vitals.ts';
 import { sourcePortsOf } from '../supervisor/source-ports.ts';
 import type { WorkerLife } from './worker-life.ts';
@@ -42,7 +44,7 @@ const BOOT_TIMEOUT_MS = 15_000;
 export interface WorkerEvents {
   stateChanged(worker: WorkerProcess, from: WorkerState, to: WorkerState): void;
   acknowledged(worker: WorkerProcess, version: number): void;
-  metrics(worker: WorkerProcess, delta: unknown): void;
+  metrics(worker: WorkerProcess, delta: MetricsDelta): void;
   measured(worker: WorkerProcess, vitals: Vitals): void;
   outages(worker: WorkerProcess, down: readonly Claim[]): void;
   /** The process is gone; `why` is for people. */
@@ -50,6 +52,8 @@ export interface WorkerEvents {
 }
 
 interface Question {
+  readonly list: WorkerList;
+  readonly limit: number;
   readonly resolve: (listing: WorkerListing) => void;
   readonly reject: (error: Error) => void;
   readonly timer: NodeJS.Timeout;
@@ -68,6 +72,8 @@ export class WorkerProcess {
   readonly #questions = new Map<number, Question>();
   readonly #hangTimeoutMs: number;
   #state: WorkerState;
+  /** Newest snapshot that it was told of. */
+  #told = -1;
   #sequence = 0;
   #lastSign = performance.now();
   #killedFor: string | undefined;
@@ -88,11 +94,11 @@ export class WorkerProcess {
     this.#events = events;
     this.#hangTimeoutMs = hangTimeoutMs;
     const receive = (message: ToSupervisor) => this.#receive(message);
-    const closed = () => this.#hungUp();
+    const closed = (error: Error | undefined) => this.#hungUp(error);
     if (link instanceof ControlChannel) {
       this.#control = link;
       link.handTo(receive, closed);
-    } else this.#control = new ControlChannel(link, receive, closed);
+    } else this.#control = new ControlChannel(link, fromWorker, receive, closed);
     life.onEnd((how) => this.#exited(this.#killedFor === undefined ? how : `${how}: ${this.#killedFor}`));
   }
 
@@ -114,13 +120,16 @@ export class WorkerProcess {
   /** Replaces what the worker knows by another catalogue; it goes on serving meanwhile. */
   restart(deltas: readonly SnapshotDelta[]): void {
     this.acknowledged = -1;
+    this.#told = -1;
     deltas.forEach((delta, at) => {
+      this.#told = delta.base + 1;
       this.#send({ t: 'delta', delta, first: at === 0, more: at < deltas.length - 1 });
     });
   }
 
   /** Sends the next change of the catalogue. */
   publish(delta: SnapshotDelta): void {
+    this.#told = delta.base + 1;
     this.#send({ t: 'delta', delta, first: false, more: false });
   }
 
@@ -162,7 +171,7 @@ export class WorkerProcess {
           ),
         );
       }, this.#hangTimeoutMs);
-      this.#questions.set(id, { resolve, reject, timer });
+      this.#questions.set(id, { list, limit, resolve, reject, timer });
       this.#send({ t: 'list', id, list, limit });
     });
   }
@@ -197,10 +206,12 @@ export class WorkerProcess {
     this.#life.kill();
   }
 
-  #hungUp(): void {
+  #hungUp(error: Error | undefined): void {
     if (this.#left) return;
+    if (error instanceof MeshError && error.code === 'protocol')
+      this.kill(`it was cut off: ${error.message}`);
     // One that drains says goodbye and ends.
-    if (this.#state === 'draining') {
+    else if (this.#state === 'draining') {
       this.#life.hungUp();
       setTimeout(() => this.kill('it said goodbye and did not end'), EXIT_GRACE_MS).unref();
     } else this.kill('its control socket closed');
@@ -219,6 +230,8 @@ export class WorkerProcess {
         if (this.#state === 'syncing') this.#become('serving');
         return;
       case 'ack':
+        // Of a catalogue that was replaced since, or of one that it was never told.
+        if (message.version > this.#told) return;
         this.acknowledged = message.version;
         this.#events.acknowledged(this, message.version);
         return;
@@ -236,7 +249,7 @@ export class WorkerProcess {
         if (question === undefined) return;
         this.#questions.delete(message.id);
         clearTimeout(question.timer);
-        question.resolve(message.listing);
+        this.#answered(question, message.listing);
         return;
       }
       case 'source-ports':
@@ -246,6 +259,15 @@ export class WorkerProcess {
       case 'pong':
       case 'drained':
         return;
+    }
+  }
+
+  #answered({ list, limit, resolve, reject }: Question, said: WorkerListing): void {
+    const listing = parseListing(list, said, limit);
+    if (listing !== undefined) resolve(listing);
+    else {
+      reject(new MeshError('protocol', 'agent', `worker ${this.index} answered something else`));
+      if (this.#control.strict) this.#control.cutOff(`its list of ${list} is none`);
     }
   }
 

@@ -1,5 +1,6 @@
 import type { Claim, SnapshotDelta } from '../../model/snapshot.ts';
-import type { WorkerSettings } from '../control.ts';
+import type { MetricsDelta } from '../../telemetry/counters.ts';
+import type { WorkerSettings } from '../control/messages.ts';
 import type { Vitals } from '../guard/vitals.ts';
 import type { WorkerProcess, WorkerState } from './worker-process.ts';
 
@@ -22,7 +23,7 @@ export interface WorkerSetOptions {
   settings(): WorkerSettings;
   /** Every worker routes by this snapshot or a newer one. */
   onAcknowledged(version: number): void;
-  onMetrics(index: number, delta: unknown): void;
+  onMetrics(index: number, delta: MetricsDelta): void;
   onMeasured(index: number, vitals: Vitals): void;
   onOutages(pid: number, down: readonly Claim[]): void;
   onTransition(index: number, pid: number, from: WorkerState, to: WorkerState): void;

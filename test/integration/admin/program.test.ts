@@ -22,7 +22,8 @@ beforeAll(() => {
     stdio: 'inherit',
   });
   cpSync(join(root, 'package.json'), join(directory, 'package.json'));
-  cpSync(join(root, 'systemd/withdraw-rules'), join(directory, 'withdraw-rules'));
+  for (const name of ['withdraw-rules', 'unattended-rules', 'unattended-rules.awk'])
+    cpSync(join(root, 'systemd', name), join(directory, name));
   symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules'));
 }, 120_000);
 afterAll(() => rmSync(directory, { recursive: true }));

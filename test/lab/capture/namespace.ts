@@ -8,14 +8,24 @@ function sh(program: string, ...args: string[]): string {
 }
 
 /** Bound on one question to an agent. */
-const ANSWER_TIMEOUT_MS = 10_000;
+const ANSWER_TIMEOUT_MS = 60_000;
+/** How long silence lasts before it is called that, where an answer is due. */
+const PATIENCE_MS = 20_000;
+/** The same where none is: long enough for what is refused on a busy machine, and one more SYN. */
+const SILENCE_MS = 3_000;
 
 /** The program that listens and connects inside a namespace: one JSON question a line, one JSON answer a line. */
 const AGENT = `
 const net = require('net'), dgram = require('dgram'); const held = new Map(); let beats;
-const first = (socket) => new Promise((resolve) => {
-  const timer = setTimeout(() => { socket.destroy(); resolve('timeout'); }, 3000);
-  const end = (text) => { clearTimeout(timer); resolve(text); };
+// Counted in turns of the loop: one that was not let run for so long has an answer waiting, and timers come before it.
+const after = (ms, done) => {
+  let left = ms / 100;
+  const timer = setInterval(() => { if (--left <= 0) { clearInterval(timer); done(); } }, 100);
+  return timer;
+};
+const first = (socket, patience = ${PATIENCE_MS}) => new Promise((resolve) => {
+  const timer = after(patience, () => { socket.destroy(); resolve('timeout'); });
+  const end = (text) => { clearInterval(timer); resolve(text); };
   socket.once('data', (data) => end(String(data).trim()));
   socket.once('error', (error) => end(error.code));
   socket.once('close', () => end('closed'));
@@ -30,9 +40,9 @@ const ops = {
     server.once('error', (error) => resolve(error.code));
     server.listen({ host, port }, () => resolve('listening'));
   }),
-  probe: async ({ host, port }) => {
+  probe: async ({ host, port, patience }) => {
     const socket = net.connect({ host, port });
-    const answer = await first(socket);
+    const answer = await first(socket, patience);
     socket.on('error', () => {});
     socket.destroy();
     return answer;
@@ -58,11 +68,13 @@ const ops = {
   },
   udp: ({ host, port }) => new Promise((resolve) => {
     const socket = dgram.createSocket(host.includes(':') ? 'udp6' : 'udp4');
-    let open = true;
-    const end = (text) => { clearTimeout(timer); if (open) socket.close(); open = false; resolve(text); };
-    const timer = setTimeout(() => end('timeout'), 3000);
-    socket.once('error', (error) => end(error.code));
-    socket.connect(port, host, () => { socket.send('x', (error) => { if (error) end(error.code); }); setTimeout(() => { if (open) socket.send('y', (error) => { if (error) end(error.code); }); }, 50); });
+    let again;
+    const end = (text) => { clearInterval(timer); clearInterval(again); if (again) socket.close(); again = undefined; resolve(text); };
+    const timer = after(${PATIENCE_MS}, () => end('timeout'));
+    const send = () => socket.send('x', (error) => { if (error) end(error.code); });
+    socket.on('error', (error) => end(error.code));
+    // The kernel tells of a few datagrams a second only.
+    socket.connect(port, host, () => { again = setInterval(send, 200); send(); });
   }),
   beat: ({ port, on }) => {
     clearInterval(beats);
@@ -134,12 +146,17 @@ export class Agent {
     return this.#ask({ op: 'probe', host, port });
   }
 
+  /** As `probe`, where silence is due: `timeout` comes sooner. */
+  silence(host: string, port: number): Promise<string> {
+    return this.#ask({ op: 'probe', host, port, patience: SILENCE_MS });
+  }
+
   /** Connects so many times, 32 at once; how often each answer came. */
   async many(host: string, port: number, count: number): Promise<Readonly<Record<string, number>>> {
     return JSON.parse(await this.#ask({ op: 'many', host, port, count })) as Record<string, number>;
   }
 
-  /** Sends two datagrams and gives the error code that comes back, or `timeout`. */
+  /** Sends datagrams and gives the error code that comes back, or `timeout`. */
   udp(host: string, port: number): Promise<string> {
     return this.#ask({ op: 'udp', host, port });
   }

@@ -2,194 +2,40 @@ import { execFile } from 'node:child_process';
 import { mkdirSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { Interception, type Wanted } from '../../../src/capture/interception.ts';
+import type { Interception } from '../../../src/capture/interception.ts';
 import { cgroupMount } from '../../../src/capture/unit-cgroups.ts';
 import type { Ip } from '../../../src/model/address.ts';
 import { waitFor } from '../../support/process.ts';
-import { captureConfig, setsOf, wantedOf } from '../../support/wanted.ts';
-import { type Agent, BRIDGE, buildTopology, DAEMON_UID, type Topology } from './namespace.ts';
+import { setsOf, wantedOf } from '../../support/wanted.ts';
+import { type Agent, BRIDGE, type Topology } from './namespace.ts';
+import { CAPTURE, OTHER_UID, RulesLab } from './rules-lab.ts';
 
 /*
- * What holds in which state, for whom: strict services, services that nobody answers for, virtual addresses, the dead
- * man's switch, gradual introduction. One host with rules, servers elsewhere, a container behind a bridge.
+ * What holds in which state, for whom: services that nobody answers for, virtual addresses, the dead man's switch, gradual
+ * introduction. One host with rules, servers elsewhere, a container behind a bridge.
  */
 
 const run = promisify(execFile);
-const OTHER_UID = 1600;
-const CAPTURE = 15001;
-const log = { info: () => undefined, warn: () => undefined };
 const NAMES = { ipv4: '240.0.0.0/4', ipv6: 'fd6d:6573:6800::/48' };
 
-/** Rules of another tool in every table: those of docker with a published port, and some of a firewall. */
-const FOREIGN = (v6: boolean): string => {
-  const [host, container] = v6 ? ['fd77::1', '[fd78::2]'] : ['10.77.0.1', '10.78.0.2'];
-  return `*raw
--A PREROUTING -s ${host} -i none0 -j DROP
-COMMIT
-*mangle
--A FORWARD -o none0 -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu
-COMMIT
-*nat
-:DOCKER - [0:0]
--A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
--A OUTPUT -m addrtype --dst-type LOCAL -j DOCKER
--A DOCKER -d ${host} -p tcp -m tcp --dport 9100 -j DNAT --to-destination ${container}:9101
-COMMIT
-*filter
-:DOCKER-USER - [0:0]
--A FORWARD -j DOCKER-USER
--A FORWARD -o ${BRIDGE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A DOCKER-USER -j RETURN
-COMMIT
-`;
-};
-
 describe.each(['nft', 'legacy'] as const)('states with iptables-%s', (backend) => {
+  let rules: RulesLab;
   let lab: Topology;
   let app: Agent;
   let other: Agent;
   let daemon: Agent;
-  let remote: Agent;
   let inside: Agent;
   let interception: Interception;
-
-  const save = (family: '' | '6'): string =>
-    lab.host
-      .exec(`ip${family}tables-${backend}-save`)
-      .replace(/^#.*\n/gm, '')
-      .replace(/\[\d+:\d+\]/g, '[0:0]');
-  /** What is not ours, in both families. */
-  const foreign = (): string =>
-    `${save('')}${save('6')}`
-      .split('\n')
-      .filter((line) => !line.includes('MESH_'))
-      .join('\n');
-  const routes = (): string =>
-    ['-4', '-6']
-      .flatMap((family) => [
-        lab.host.exec('ip', family, 'route', 'show', 'table', 'all', 'proto', '109'),
-        lab.host.exec('ip', family, 'rule', 'show'),
-      ])
-      .join('');
-  const open = (capture: object = {}, names: object = { ipv4: 'off', ipv6: 'off' }): Interception => {
-    interception = new Interception({
-      config: captureConfig({ backend, ...capture }, names),
-      uid: DAEMON_UID,
-      ports: [15008],
-      log,
-      runner: lab.host.runner,
-    });
+  const open = (...config: Parameters<RulesLab['open']>): Interception => {
+    interception = rules.open(...config);
     return interception;
   };
-
-  let before: string;
-  let beforeRoutes: string;
   beforeAll(async () => {
-    lab = buildTopology(`ru${backend}`);
-    app = lab.host.agent();
-    other = lab.host.agent(OTHER_UID);
-    daemon = lab.host.agent(DAEMON_UID);
-    inside = lab.container.agent();
-    remote = lab.server.agent();
-    await daemon.listen('::', CAPTURE, 'captured');
-    const server = lab.server.agent(0);
-    for (const port of [8080, 8081]) await server.listen('::', port, 'direct');
-    await lab.host.agent(0).listen('::', 8080, 'own');
-    await inside.listen('::', 9101, 'container');
-    for (const family of ['', '6']) {
-      const restore = await lab.host.runner.run({
-        program: `ip${family}tables-${backend}-restore`,
-        args: [],
-        input: FOREIGN(family === '6'),
-        timeoutMs: 5000,
-      });
-      expect(restore.stderr).toBe('');
-    }
-    before = foreign();
-    beforeRoutes = routes();
+    rules = await RulesLab.build('ru', backend);
+    ({ topology: lab, app, other, daemon, inside } = rules);
   });
   afterAll(() => lab.remove());
-  afterEach(async () => {
-    expect(await interception.verify({ members: true })).toEqual([]);
-    expect(foreign()).toBe(before);
-    await interception.remove();
-    expect(`${save('')}${save('6')}`).not.toContain('MESH_');
-    expect(foreign()).toBe(before);
-    expect(routes()).toBe(beforeRoutes);
-    expect(lab.host.exec('ipset', 'list', '-n').trim()).toBe('');
-  });
-
-  it('a strict service is refused to everybody but the agent, in every state and direction', async () => {
-    const strict = ['10.77.0.2:8080', '[fd77::2]:8080'];
-    const hosted = ['10.77.0.1:8080', '[fd77::1]:8080', '10.77.0.1:9100', '[fd77::1]:9100'];
-    const sets = setsOf({ redirect: [...strict, ...hosted], strict: [...strict, ...hosted], hosted });
-    const wanted: Wanted = { ...wantedOf(), sets };
-    expect(await app.hold('live', '10.77.0.2', 8080)).toBe('direct');
-    expect(await inside.hold('live', '10.77.0.2', 8080)).toBe('direct');
-    open();
-    for (const state of ['applied', 'withdrawn', 'unattended'] as const) {
-      if (state === 'applied') await interception.apply(wanted);
-      else if (state === 'withdrawn') await interception.withdraw();
-      else await interception.leave();
-      const local = state === 'applied' ? 'captured' : 'ECONNREFUSED';
-      const answers = {
-        app: [
-          await app.probe('10.77.0.2', 8080),
-          await app.probe('fd77::2', 8080),
-          await app.probe('10.77.0.1', 8080),
-          await app.probe('fd77::1', 8080),
-          // Published by another tool: its rule changes the destination before the filter table is met.
-          await app.probe('10.77.0.1', 9100),
-          await app.probe('fd77::1', 9100),
-        ],
-        elsewhere: [
-          await remote.probe('10.77.0.1', 8080),
-          await remote.probe('fd77::1', 8080),
-          await remote.probe('10.77.0.1', 9100),
-          await remote.probe('fd77::1', 9100),
-          await inside.probe('10.77.0.2', 8080),
-          await inside.probe('fd77::2', 8080),
-          await inside.probe('10.77.0.1', 8080),
-        ],
-        daemon: [
-          await daemon.probe('10.77.0.2', 8080),
-          await daemon.probe('fd77::2', 8080),
-          await daemon.probe('10.77.0.1', 8080),
-          await daemon.probe('10.77.0.1', 9100),
-        ],
-        // Not strict.
-        beside: [await app.probe('10.77.0.2', 8081), await inside.probe('fd77::2', 8081)],
-      };
-      expect(answers, state).toEqual({
-        app: Array(6).fill(local),
-        elsewhere: Array(7).fill('ECONNREFUSED'),
-        daemon: ['direct', 'direct', 'own', 'container'],
-        beside: ['direct', 'direct'],
-      });
-      expect(await interception.verify({ members: true })).toEqual([]);
-      expect(foreign()).toBe(before);
-    }
-    // Connections that were there before live on.
-    expect(await app.talk('live')).toBe('still-here');
-    expect(await inside.talk('live')).toBe('still-here');
-    // The allow-list has the last word.
-    const exempt = [{ network: { family: 'ipv4', address: '10.77.0.2', prefix: 32 } }] as const;
-    await interception.withdraw({ ...wanted, exempt });
-    expect(await app.probe('10.77.0.2', 8080)).toBe('direct');
-    expect(await app.probe('fd77::2', 8080)).toBe('ECONNREFUSED');
-  });
-
-  it('containers reach a strict service through the agent, and only so', async () => {
-    const sets = setsOf({ redirect: ['10.77.0.2:8080', '10.77.0.1:8080'], strict: ['10.77.0.2:8080'] });
-    const own = { strict: ['10.77.0.2:8080', '10.77.0.1:8080'], hosted: ['10.77.0.1:8080'] };
-    await open({ bridges: [BRIDGE] }).apply({ ...wantedOf(), sets });
-    expect(await inside.probe('10.77.0.2', 8080)).toBe('captured');
-    await interception.apply({ ...wantedOf(), sets: setsOf({ redirect: own.strict, ...own }) });
-    expect(await inside.probe('10.77.0.1', 8080)).toBe('captured');
-    await interception.withdraw();
-    expect(await inside.probe('10.77.0.2', 8080)).toBe('ECONNREFUSED');
-    expect(await inside.probe('10.77.0.1', 8080)).toBe('ECONNREFUSED');
-  });
+  afterEach(() => rules.expectCleanEnd());
 
   it('refuses at connect what nobody answers for, as long as it would have been taken', async () => {
     const known = ['10.77.0.2:8080', '[fd77::2]:8080', '10.77.0.2:8081'];

@@ -1,99 +1,51 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { CgroupWalks } from '../../../src/caller/cgroup-walks.ts';
-import { containerClaims } from '../../../src/caller/container-addresses.ts';
+import type { Claim } from '../../../src/caller/container-addresses.ts';
 import { ContainerCallers } from '../../../src/caller/container-callers.ts';
-import { type Identity, Naming } from '../../../src/caller/identity.ts';
+import { type Identity, identityOf, Naming } from '../../../src/caller/identity.ts';
 import type { ClientAddress, Ip } from '../../../src/model/address.ts';
 import { waitFor } from '../../support/process.ts';
 
-let root: string;
-const at = (path: string) => join(root, path);
-beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'containers-'));
-  await process('self', '10.0.0.1', 'fd000000000000000000000000000001');
-});
-afterEach(() => rm(root, { recursive: true, force: true }));
-
-/** A process with these addresses in its network namespace. */
-async function process(pid: string, ipv4: string, ipv6?: string): Promise<void> {
-  await mkdir(at(`proc/${pid}/net`), { recursive: true });
-  await writeFile(at(`proc/${pid}/net/fib_trie`), `Local:\n  |-- ${ipv4}\n     /32 host LOCAL\n`);
-  await writeFile(at(`proc/${pid}/net/if_inet6`), ipv6 === undefined ? '' : `${ipv6} 02 40 00 80 eth0\n`);
-}
-
-/** The cgroup of a container; `pids` as its cgroup.procs has them. */
-async function cgroup(name: string, pids: string): Promise<string> {
-  await mkdir(at(`cgroup/${name}`), { recursive: true });
-  await writeFile(at(`cgroup/${name}/cgroup.procs`), pids);
-  return at(`cgroup/${name}`);
-}
-
-const read = (containers: ReadonlyMap<string, readonly string[]>) => containerClaims(containers, at('proc'));
-const ip = (text: string) => text as Ip;
-
-describe('addresses of containers', () => {
-  test('are those of the network namespace of their first process', async () => {
-    await process('41', '172.17.0.2', 'fd820001000000000000000000000005');
-    const outer = await cgroup('one', '');
-    const inner = await cgroup('one/init', '41\n42\n');
-    const claims = await read(new Map([['aaa', [outer, inner]]]));
-    expect([...claims.keys()]).toEqual(['172.17.0.2', 'fd82:1::5']);
-    expect(claims.get(ip('172.17.0.2'))).toMatchObject({
-      identity: { text: 'container:aaa' },
-      directory: outer,
-    });
-  });
-
-  test("are not this host's, and nobody's when several share them", async () => {
-    await process('41', '10.0.0.1');
-    await process('42', '172.17.0.2');
-    await process('43', '172.17.0.2');
-    const claims = await read(
-      new Map([
-        ['host', [await cgroup('host', '41\n')]],
-        ['aaa', [await cgroup('one', '42\n')]],
-        ['bbb', [await cgroup('two', '43\n')]],
-      ]),
-    );
-    expect([...claims]).toEqual([['172.17.0.2', 'shared']]);
-  });
-
-  test('are not known where processes are hidden, gone or of another pid namespace', async () => {
-    const containers = new Map([
-      ['hidden', [await cgroup('one', '99\n')]],
-      ['empty', [await cgroup('two', '')]],
-      ['elsewhere', [await cgroup('three', '0\n')]],
-      ['garbage', [await cgroup('four', 'x/../../41\n')]],
-      ['gone', [at('cgroup/gone')]],
-    ]);
-    expect([...(await read(containers))]).toEqual([]);
-  });
-});
-
 describe('a caller behind a bridge', () => {
-  let containers: Map<string, string[]>;
+  let root: string;
+  let claims: Map<Ip, Claim | 'shared'>;
+  let reads: number;
   let walked: () => Promise<void>;
   let wanted: number;
   let callers: ContainerCallers;
-  beforeEach(() => {
-    containers = new Map();
-    wanted = 0;
-    const walks = {
-      get tree() {
-        return { names: new Map(), containers };
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), 'containers-'));
+    claims = new Map();
+    wanted = reads = 0;
+    const walks = { tree: { containers: new Map() }, want: () => wanted++ } as unknown as CgroupWalks;
+    callers = new ContainerCallers(
+      walks,
+      () => 10_000,
+      async () => {
+        reads++;
+        return new Map(claims);
       },
-      want: () => wanted++,
-    } as unknown as CgroupWalks;
-    callers = new ContainerCallers(walks, () => 10_000, read);
+    );
     walked = () => callers.walked(performance.now() + 1);
   });
-  afterEach(() => callers.close());
+  afterEach(async () => {
+    vi.useRealTimers();
+    callers.close();
+    await rm(root, { recursive: true, force: true });
+  });
 
-  const client = { ip: ip('172.17.0.2'), port: 1 } as ClientAddress;
-  const other = { ip: ip('172.17.0.3'), port: 1 } as ClientAddress;
+  /** What is found of a container, which has a cgroup of its own. */
+  async function claim(container: string, cgroup = container): Promise<Claim> {
+    const directory = join(root, cgroup);
+    await mkdir(directory, { recursive: true });
+    return { identity: identityOf({ container }), directory, inode: (await stat(directory)).ino };
+  }
+
+  const client = { ip: '172.17.0.2' as Ip, port: 1 } as ClientAddress;
+  const other = { ip: '172.17.0.3' as Ip, port: 1 } as ClientAddress;
   const found = (who = client): Promise<Identity> =>
     new Promise((resolve) => {
       const answer = callers.find(who);
@@ -102,8 +54,7 @@ describe('a caller behind a bridge', () => {
     });
 
   test('is named after one walk, and known from then on', async () => {
-    await process('41', '172.17.0.2');
-    containers.set('aaa', [await cgroup('one', '41\n')]);
+    claims.set(client.ip, await claim('aaa'));
     const naming = found();
     expect(wanted).toBe(1);
     await walked();
@@ -111,7 +62,11 @@ describe('a caller behind a bridge', () => {
     expect(callers.find(client)).toMatchObject({ text: 'container:aaa' });
   });
 
-  test('is unknown when no container has its address', async () => {
+  test.each([
+    ['no container has its address', []],
+    ['nobody can tell whose address it is', [[client.ip, 'shared']]],
+  ] as const)('is unknown when %s', async (_what, known) => {
+    claims = new Map(known);
     const naming = found();
     await walked();
     expect(await naming).toMatchObject({ text: 'unknown' });
@@ -126,13 +81,12 @@ describe('a caller behind a bridge', () => {
   };
 
   test('whose address another container has meanwhile is not taken for the first', async () => {
-    await process('41', '172.17.0.2');
-    containers.set('aaa', [await cgroup('one', '41\n')]);
+    claims.set(client.ip, await claim('aaa'));
     const naming = found();
     await walked();
     await naming;
-    await rm(at('cgroup/one'), { recursive: true });
-    containers = new Map([['bbb', [await cgroup('two', '41\n')]]]);
+    await rm(join(root, 'aaa'), { recursive: true });
+    claims.set(client.ip, await claim('bbb'));
     const renamed = later(client);
     await waitFor('a walk is wanted', () => wanted === 2);
     await walked();
@@ -140,22 +94,49 @@ describe('a caller behind a bridge', () => {
   });
 
   test('that swapped addresses with another is known by what was read last, for whichever address', async () => {
-    await process('41', '172.17.0.2');
-    await process('42', '172.17.0.3');
-    containers.set('aaa', [await cgroup('one', '41\n')]).set('bbb', [await cgroup('two', '42\n')]);
+    claims.set(client.ip, await claim('aaa')).set(other.ip, await claim('bbb'));
     const both = [found(client), found(other)];
     await walked();
     expect((await Promise.all(both)).map(({ text }) => text)).toEqual(['container:aaa', 'container:bbb']);
-    await rm(at('cgroup'), { recursive: true });
-    await cgroup('unrelated', '');
-    containers = new Map([
-      ['aaa', [await cgroup('three', '42\n')]],
-      ['bbb', [await cgroup('four', '41\n')]],
+    for (const name of ['aaa', 'bbb']) await rm(join(root, name), { recursive: true });
+    await claim('unrelated');
+    claims = new Map([
+      [other.ip, await claim('aaa', 'three')],
+      [client.ip, await claim('bbb', 'four')],
     ]);
     const before = wanted;
     const first = later(client);
     await waitFor('a walk is wanted', () => wanted > before);
     await walked();
     expect([await first, await later(other)]).toEqual(['container:bbb', 'container:aaa']);
+  });
+
+  test('is looked at again while it calls: somebody else may have come into its namespace', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    claims.set(client.ip, await claim('aaa'));
+    const naming = found();
+    await walked();
+    await naming;
+    claims.set(client.ip, 'shared');
+    vi.advanceTimersByTime(9_000);
+    expect(await found()).toMatchObject({ text: 'container:aaa' });
+    expect(wanted).toBe(1);
+    vi.advanceTimersByTime(2_000);
+    // Nobody waits for that.
+    expect(await found()).toMatchObject({ text: 'container:aaa' });
+    expect(wanted).toBe(2);
+    await walked();
+    vi.advanceTimersByTime(2_000);
+    const again = found();
+    await walked();
+    expect(await again).toMatchObject({ text: 'unknown' });
+  });
+
+  test('is looked for once, however many walks end meanwhile', async () => {
+    claims.set(client.ip, await claim('aaa'));
+    const naming = found();
+    await Promise.all(Array.from({ length: 20 }, () => walked()));
+    await naming;
+    expect(reads).toBe(1);
   });
 });

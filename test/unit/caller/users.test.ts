@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Users } from '../../../src/caller/users.ts';
+import { Passwd } from '../../../src/io/passwd.ts';
 
 let directory: string;
 beforeEach(async () => {
@@ -13,7 +14,7 @@ afterEach(() => rm(directory, { recursive: true }));
 test('names come from the file, and follow it', async () => {
   const passwd = join(directory, 'passwd');
   let changes = 0;
-  const users = new Users(passwd, () => changes++);
+  const users = new Users(new Passwd(passwd), () => changes++);
   await users.look();
   expect([users.name(0), changes]).toEqual(['0', 0]);
   await writeFile(passwd, 'root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\nshop:x:1000:1000::/:\n');
@@ -32,7 +33,7 @@ test('names come from the file, and follow it', async () => {
 
 test('lines that are none, and names that cannot travel, are numbers', async () => {
   const passwd = join(directory, 'passwd');
-  const users = new Users(passwd, () => {});
+  const users = new Users(new Passwd(passwd), () => {});
   const lines = [
     '',
     ':',

@@ -73,9 +73,55 @@ describe('what the sets are to hold', () => {
     expect(membersOf(here)).toEqual({
       strict: ['10.0.0.1:80', '10.9.9.9:80', '240.0.0.7:80', '[fd00::1]:80'],
       hosted: ['10.0.0.1:80'],
+      beside: ['10.0.0.2:80'],
+      ports: ['*:80', '*:80'],
       down: [],
       redirect: ['10.0.0.1:80', '10.0.0.2:80', '10.9.9.9:80', '240.0.0.7:80', '[fd00::1]:80'],
     });
+  });
+
+  it('closes the port of a hosted strict instance at every address but those that others declare here', () => {
+    const here = planner();
+    const at = (node: string) => ({ node: node as NodeName });
+    const vault = service(
+      'vault',
+      [instance('10.0.0.1:80', at('here')), instance('10.0.0.9:81', at('there'))],
+      {
+        mode: 'strict',
+        addresses: [endpoint('10.0.0.4:80')],
+      },
+    );
+    const web = service(
+      'web',
+      [
+        instance('10.0.0.2:80', at('here')),
+        instance('[fd00::2]:80'),
+        // Another host's, another port.
+        instance('10.0.0.3:80', at('there')),
+        instance('10.0.0.2:82', at('here')),
+      ],
+      { addresses: [endpoint('10.0.0.4:80'), endpoint('10.0.0.5:80')], virtual: ['240.0.0.7' as Ip] },
+    );
+    // The order in which they become known changes nothing.
+    let snapshot = withServices(emptySnapshot, [web]);
+    here.update(snapshot);
+    expect(membersOf(here)).toMatchObject({ ports: [], beside: [] });
+    snapshot = withServices(snapshot, [vault]);
+    here.update(snapshot);
+    const beside = ['10.0.0.2:80', '10.0.0.5:80', '[fd00::2]:80'];
+    expect(membersOf(here)).toMatchObject({ ports: ['*:80', '*:80'], beside });
+    // A second service at the port: it stays closed until both have left.
+    const second = service('second', [instance('10.0.0.6:80', at('here'))], { mode: 'strict' });
+    snapshot = withServices(snapshot, [second]);
+    here.update(snapshot);
+    snapshot = withServices(snapshot, [{ ...vault, mode: 'permissive' }]);
+    here.update(snapshot);
+    expect(membersOf(here)).toMatchObject({
+      ports: ['*:80', '*:80'],
+      beside: ['10.0.0.1:80', '10.0.0.2:80', '10.0.0.4:80', '10.0.0.5:80', '[fd00::2]:80'],
+    });
+    here.update(withServices(snapshot, [], ['second']));
+    expect(membersOf(here)).toMatchObject({ ports: [], beside: [] });
   });
 
   it('knows addresses that nobody answers for: of services without a live instance, and by experience', () => {
@@ -129,7 +175,7 @@ describe('what the sets are to hold', () => {
   });
 
   it('comes to the same by any sequence of changes as from nothing', () => {
-    const address = fc.constantFrom('10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:80', '[fd00::1]:80');
+    const address = fc.constantFrom('10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:81', '[fd00::1]:80');
     const change = fc.record({
       name: fc.constantFrom('a', 'b', 'c'),
       gone: fc.boolean(),

@@ -8,6 +8,8 @@ export class FakeKernel implements CommandRunner {
   readonly routes = new Map<string, string[]>();
   readonly sets = new Map<string, { options: string; members: Set<string> }>();
   readonly commands: Command[] = [];
+  /** Those whose kernel has no security table: legacy says so when it is asked, nft when native rules bear that name. */
+  readonly withoutSecurity = new Set<'iptables' | 'ip6tables'>();
   /** What `iptables --version` says. */
   version = 'iptables v1.8.9 (nf_tables)';
   /** Gives a failure for a command, or undefined to let it through. */
@@ -41,11 +43,12 @@ export class FakeKernel implements CommandRunner {
     const family = program.startsWith('ip6tables') ? 'ip6tables' : 'iptables';
     if (program.endsWith('-save')) {
       const names = args[0] === '-t' ? [args[1] as Table] : tables;
-      return names.map((name) => saved(name, this.families[family][name])).join('');
+      return names.map((name) => this.#saved(family, name)).join('');
     }
     if (program.endsWith('-restore')) {
       for (const part of input.split(/^(?=\*)/m)) {
         const name = /^\*(\w+)/.exec(part)![1] as Table;
+        if (this.#lacks(family, name)) throw new Error('iptables-restore: line 1 failed');
         this.families[family][name] = restored(this.families[family][name], part);
       }
       return '';
@@ -62,6 +65,16 @@ export class FakeKernel implements CommandRunner {
       return [...this.sets.get(args[1]!)!.members].map((m) => `add ${args[1]} ${m}\n`).join('');
     this.#sets(input, args.includes('-exist'));
     return '';
+  }
+
+  #lacks(family: 'iptables' | 'ip6tables', name: Table): boolean {
+    return name === 'security' && this.withoutSecurity.has(family);
+  }
+
+  #saved(family: 'iptables' | 'ip6tables', name: Table): string {
+    if (!this.#lacks(family, name)) return saved(name, this.families[family][name]);
+    if (this.version.includes('legacy')) throw new Error('Table does not exist (do you need to insmod?)');
+    return `# Table \`${name}' is incompatible, use 'nft' tool.\n`;
   }
 
   /** The nat table of IPv4. */
@@ -94,7 +107,7 @@ export class FakeKernel implements CommandRunner {
       if (verb === '') continue;
       if (verb === 'create') {
         if (set !== undefined) refuse('set with the same name already exists');
-        this.sets.set(name, { options: line.slice(line.indexOf('family')), members: new Set() });
+        this.sets.set(name, { options: line.split(' ').slice(3).join(' '), members: new Set() });
       } else if (set === undefined) refuse('The set with the given name does not exist');
       else if (verb === 'add') {
         if (!tolerant && set.members.has(value)) refuse('already added');
@@ -118,7 +131,7 @@ type Chains = Map<string, string[]>;
 function freshTables(): Record<Table, Chains> {
   const builtin = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
   const fresh = (): Chains => new Map(builtin.map((chain) => [chain, []]));
-  return { raw: fresh(), mangle: fresh(), nat: fresh(), filter: fresh() };
+  return { raw: fresh(), mangle: fresh(), nat: fresh(), filter: fresh(), security: fresh() };
 }
 
 function saved(name: Table, table: Chains): string {

@@ -15,6 +15,7 @@ const nft: Backend = {
   variant: '-nft',
   families: ['ipv4', 'ipv6'],
   withoutIpv6: undefined,
+  backstop: ['ipv4', 'ipv6'],
 };
 
 const service = (name: string, virtual: readonly string[], more: Partial<Service> = {}): Service => ({
@@ -78,8 +79,12 @@ describe('what holds without an agent', () => {
   test('only sets that a rule names, with their members', () => {
     const lines = rendered([orders, vault]).sets!.split('\n');
     const names = lines.filter((line) => line.startsWith('create')).map((line) => line.split(' ')[1]);
-    expect(names).toEqual(['MESH_STRICT4', 'MESH_HOST4', 'MESH_STRICT6', 'MESH_HOST6']);
+    expect(names).toEqual([
+      ...['MESH_STRICT4', 'MESH_HOST4', 'MESH_BESIDE4', 'MESH_PORT4'],
+      ...['MESH_STRICT6', 'MESH_HOST6', 'MESH_BESIDE6', 'MESH_PORT6'],
+    ]);
     expect(lines).toContain('add MESH_STRICT4 240.0.0.2,tcp:80');
+    expect(lines).toContain('add MESH_PORT6 80');
     expect(lines.slice(-2)).toEqual(['# end', '']);
   });
 

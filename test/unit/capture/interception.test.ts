@@ -17,14 +17,11 @@ describe('Interception', () => {
   let logged: string[];
   let clock: number;
 
-  beforeEach(() => {
-    kernel = new FakeKernel();
-    logged = [];
-    clock = 0;
+  const open = (): Interception => {
     const log = (_fields: object, message: string): void => {
       logged.push(message);
     };
-    interception = new Interception({
+    return new Interception({
       config: capture(),
       uid: 990,
       ports: [15008],
@@ -33,6 +30,13 @@ describe('Interception', () => {
       cgroupExists: (path) => path === 'system.slice/a.service',
       now: () => clock,
     });
+  };
+
+  beforeEach(() => {
+    kernel = new FakeKernel();
+    logged = [];
+    clock = 0;
+    interception = open();
   });
 
   const members = (): string[] => [...(kernel.sets.get('MESH_DST4')?.members ?? [])];
@@ -117,6 +121,8 @@ describe('Interception', () => {
     expect([...kernel.sets.keys()].filter((name) => name.endsWith('4'))).toEqual([
       'MESH_STRICT4',
       'MESH_HOST4',
+      'MESH_BESIDE4',
+      'MESH_PORT4',
     ]);
     expect(kernel.families.iptables.filter.get('MESH_GUARD')).toEqual(guard);
     expect(kernel.families.iptables.raw.get('OUTPUT')).toEqual([]);
@@ -205,17 +211,17 @@ describe('Interception', () => {
   it('says what the kernel said, with the line it complained of', async () => {
     kernel.fail = (command) =>
       command.program === 'iptables-nft-restore'
-        ? { code: 2, stderr: 'iptables-restore v1.8.9 (nf_tables): \nError occurred at line: 6\n' }
+        ? { code: 2, stderr: 'iptables-restore v1.8.9 (nf_tables): \nError occurred at line: 7\n' }
         : undefined;
     await expect(interception.apply(want([], []))).rejects.toMatchObject({
       code: 'system',
       source: 'kernel',
       message:
-        'iptables-nft-restore --noflush -w 5 ended with 2: iptables-restore v1.8.9 (nf_tables):; Error occurred at line: 6 (line 6: -A MESH_MARK -d 169.254.169.254/32 -j RETURN)',
+        'iptables-nft-restore --noflush -w 5 ended with 2: iptables-restore v1.8.9 (nf_tables):; Error occurred at line: 7 (line 7: -A MESH_MARK -d 169.254.169.254/32 -j RETURN)',
     });
     expect(interception.status()).toMatchObject({
       state: 'failed',
-      lastError: expect.stringContaining('line 6'),
+      lastError: expect.stringContaining('line 7'),
     });
     kernel.fail = () => ({ code: undefined, timedOut: true });
     await expect(interception.verify()).rejects.toThrow(/timed out and was killed/);
@@ -277,6 +283,39 @@ describe('Interception', () => {
     await expect(interception.configure(capture({ protect: ['ssh'] }))).rejects.toThrow(/found "ssh"/);
   });
 
+  it('does without a security table that the kernel has not, and uses it while a service is strict', async () => {
+    const strict = { ...want(), sets: setsOf({ strict: ['10.0.0.9:80'], ports: [80] }) };
+    const chains = (family: 'iptables' | 'ip6tables'): string[] =>
+      [...kernel.families[family].security.keys()].filter((chain) => chain.startsWith('MESH_'));
+    await interception.apply(strict);
+    const all = ['MESH_REFUSE', 'MESH_NEAR', 'MESH_GUARD', 'MESH_IN', 'MESH_FWD'];
+    expect([chains('iptables'), chains('ip6tables')]).toEqual([all, all]);
+    expect(interception.said?.rules.backstop).toEqual(['ipv4', 'ipv6']);
+    // Somebody flushes it: found like everything else.
+    kernel.families.iptables.security.get('OUTPUT')!.length = 0;
+    expect(await interception.verify()).toMatchObject([{ kind: 'jump-missing', subject: 'security OUTPUT' }]);
+    expect((await interception.reassert()).action).toBe('restored');
+    await interception.leave();
+    expect(chains('iptables')).toEqual(all);
+    await interception.apply(want());
+    expect([chains('iptables'), chains('ip6tables')]).toEqual([[], []]);
+    expect(await interception.verify()).toEqual([]);
+    for (const version of ['iptables v1.8.9 (nf_tables)', 'iptables v1.8.9 (legacy)']) {
+      kernel = new FakeKernel();
+      kernel.version = version;
+      kernel.withoutSecurity.add('iptables');
+      interception = open();
+      await interception.apply(strict);
+      expect(interception.status()).toMatchObject({ state: 'applied', backend: { backstop: ['ipv6'] } });
+      expect(kernel.families.iptables.filter.get('MESH_GUARD')).toBeDefined();
+      expect([chains('iptables'), chains('ip6tables')]).toEqual([[], all]);
+      expect(interception.said?.rules.backstop).toEqual(['ipv6']);
+      expect(await interception.verify()).toEqual([]);
+      await interception.remove();
+      expect(interception.status().state).toBe('absent');
+    }
+  });
+
   it('leaves IPv6 alone when the host has no nat for it', async () => {
     await interception.configure(capture({ ipv6: 'auto' }));
     kernel.fail = (command) =>
@@ -285,7 +324,14 @@ describe('Interception', () => {
     const { backend } = interception.status();
     expect(backend).toMatchObject({ families: ['ipv4'] });
     expect(backend!.withoutIpv6).toBeDefined();
-    expect([...kernel.sets.keys()]).toEqual(['MESH_STRICT4', 'MESH_HOST4', 'MESH_DOWN4', 'MESH_DST4']);
+    expect([...kernel.sets.keys()]).toEqual([
+      'MESH_STRICT4',
+      'MESH_HOST4',
+      'MESH_BESIDE4',
+      'MESH_PORT4',
+      'MESH_DOWN4',
+      'MESH_DST4',
+    ]);
     expect(await interception.verify()).toEqual([]);
   });
 });

@@ -12,7 +12,7 @@ import { captureConfig, setsOf, wantedOf } from '../../support/wanted.ts';
 function input(capture: object = {}, list = '', over: Partial<RuleInput> = {}): RuleInput {
   const { sets: _sets, ...said } = wantedOf([], parseAllowList(list).entries.filter(isDestination));
   const names = { ipv4: '240.0.0.0/4', ipv6: 'fd6d:6573:6800::/48' };
-  return { ...ruleBase(captureConfig(capture, names), 990, [15008, 15090]), ...said, ...over };
+  return { ...ruleBase(captureConfig(capture, names), 990, [15008, 15090]), ...said, backstop: [], ...over };
 }
 const render = (rules: RuleInput, family: Family = 'ipv4', state: PlannedState = 'applied'): string =>
   renderRules(planRules(rules, family, state));
@@ -112,6 +112,7 @@ COMMIT
         ]);
         expect(table(text, 'filter')).toBe(`*filter
 :MESH_REFUSE - [0:0]
+:MESH_NEAR - [0:0]
 :MESH_GUARD - [0:0]
 :MESH_IN - [0:0]
 :MESH_FWD - [0:0]
@@ -120,16 +121,22 @@ COMMIT
 -A MESH_REFUSE -d 169.254.169.254/32 -j RETURN
 -A MESH_REFUSE -d 10.0.0.9/32 -j RETURN
 -A MESH_REFUSE -p tcp -j REJECT --reject-with tcp-reset
+-A MESH_NEAR -m set --match-set MESH_BESIDE4 dst,dst -j RETURN
+-A MESH_NEAR -p tcp -m tcp --dport 15001 -j RETURN
+-A MESH_NEAR -p tcp -m tcp --dport 15008 -j RETURN
+-A MESH_NEAR -p tcp -m tcp --dport 15090 -j RETURN
+-A MESH_NEAR -j MESH_REFUSE
 -A MESH_GUARD -p tcp -m tcp ! --syn -j RETURN
 -A MESH_GUARD -m owner --uid-owner 990 -j RETURN
 -A MESH_GUARD -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 15001 -j RETURN
 -A MESH_GUARD -p tcp -m mark --mark 0x10000000/0x10000000 -j REJECT --reject-with tcp-reset
 -A MESH_GUARD -p tcp -m tcp --syn -m set --match-set MESH_STRICT4 dst,dst -j MESH_REFUSE
--A MESH_IN -i lo -j RETURN
 -A MESH_IN -p tcp -m tcp ! --syn -j RETURN
+-A MESH_IN -i lo -j RETURN
 -A MESH_IN -p tcp -m tcp --dport 15001 -j RETURN
 -A MESH_IN -p tcp -m mark --mark 0x10000000/0x10000000 -j REJECT --reject-with tcp-reset
 -A MESH_IN -p tcp -m tcp --syn -m set --match-set MESH_HOST4 dst,dst -j MESH_REFUSE
+-A MESH_IN -p tcp -m tcp --syn -m set --match-set MESH_PORT4 dst -j MESH_NEAR
 -A MESH_FWD -p tcp -m tcp ! --syn -j RETURN
 -A MESH_FWD -p tcp -m mark --mark 0x10000000/0x10000000 -j REJECT --reject-with tcp-reset
 -A MESH_FWD -p tcp -m tcp --syn -m set --match-set MESH_STRICT4 dst,dst -j MESH_REFUSE
@@ -147,6 +154,18 @@ COMMIT
           { family: 'ipv6', kind: 'route', spec: 'fd6d:6573:6800::/48 dev lo proto 109' },
         ]);
       }
+    }
+  });
+
+  it('refuses in the security table as well, with what that table can, in families that are asked for', () => {
+    for (const state of ['applied', 'withdrawn', 'unattended'] as const) {
+      const text = render(input({}, '10.0.0.9', { backstop: ['ipv4'] }), 'ipv4', state);
+      const closed = (name: string): string => table(text, name).replace(/.*MESH_VIP.*\n/g, '');
+      expect(closed('security')).toBe(
+        closed('filter').replace('*filter', '*security').replaceAll('REJECT --reject-with tcp-reset', 'DROP'),
+      );
+      expect(closed('security')).toContain('-I FORWARD 1 -j MESH_FWD\n');
+      expect(render(input({}, '', { backstop: ['ipv4'] }), 'ipv6', state)).not.toContain('*security');
     }
   });
 
@@ -222,24 +241,35 @@ COMMIT
       '*nat\n:MESH_KEEP - [0:0]\n:MESH_OUT - [0:0]\n-A MESH_KEEP -m conntrack --ctstate NEW -j RETURN\n-D OUTPUT -j MESH_OUT\n-D MINE -p tcp -g MESH_OLD\n-X MESH_OUT\nCOMMIT\n',
     );
     expect(renderRules(planNothing('ipv4'), parseTables(''))).toBe('');
+    // What marks for the refusals, and leads the answers of live connections back, is none that takes any.
+    const others = parseTables(
+      ['mangle', 'security']
+        .map((name) => `*${name}\n:MESH_IN - [0:0]\n-A INPUT -j MESH_IN\nCOMMIT\n`)
+        .join(''),
+    );
+    expect(renderRules(planInert('ipv4'), others)).not.toContain('MESH_IN');
+    expect(renderRules(planNothing('ipv4'), others).match(/-X MESH_IN/g)).toHaveLength(2);
   });
 
   it('renders sets by family, for those that the rules of a state name', () => {
     const sets = setsOf({
       redirect: ['10.0.0.2:80', '10.0.0.1:80', '[fd00::1]:443'],
       strict: ['10.0.0.1:80'],
+      ports: [80],
     });
     const [ipv4, ipv6] = renderAll(input(), sets);
     const create = (name: string, family: string) =>
       `create ${name} hash:ip,port family ${family} hashsize 1024 maxelem 65536\n`;
     expect(ipv4!.sets).toBe(
-      `${create('MESH_STRICT4', 'inet')}add MESH_STRICT4 10.0.0.1,tcp:80\n${create('MESH_HOST4', 'inet')}${create('MESH_DOWN4', 'inet')}${create('MESH_DST4', 'inet')}add MESH_DST4 10.0.0.1,tcp:80\nadd MESH_DST4 10.0.0.2,tcp:80\n`,
+      `${create('MESH_STRICT4', 'inet')}add MESH_STRICT4 10.0.0.1,tcp:80\n${create('MESH_HOST4', 'inet')}${create('MESH_BESIDE4', 'inet')}create MESH_PORT4 bitmap:port range 0-65535\nadd MESH_PORT4 80\n${create('MESH_DOWN4', 'inet')}${create('MESH_DST4', 'inet')}add MESH_DST4 10.0.0.1,tcp:80\nadd MESH_DST4 10.0.0.2,tcp:80\n`,
     );
     expect(ipv6!.sets).toContain('add MESH_DST6 fd00::1,tcp:443\n');
     expect(ipv4!.routes).toEqual(['-4 route add 240.0.0.0/4 dev lo proto 109']);
-    expect(renderAll(input({ mode: 'off' }), sets)[0]!.sets.match(/MESH_\w+ hash/g)).toEqual([
+    expect(renderAll(input({ mode: 'off' }), sets)[0]!.sets.match(/MESH_\w+ (hash|bitmap)/g)).toEqual([
       'MESH_STRICT4 hash',
       'MESH_HOST4 hash',
+      'MESH_BESIDE4 hash',
+      'MESH_PORT4 bitmap',
     ]);
   });
 });

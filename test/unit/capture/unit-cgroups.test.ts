@@ -3,22 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { findCgroupMount, UnitCgroups } from '../../../src/capture/unit-cgroups.ts';
-
-describe('findCgroupMount', () => {
-  it('finds a pure, a hybrid and a nested hierarchy, and none', () => {
-    const v1 = '35 31 0:32 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd';
-    expect(findCgroupMount(`${v1}\n30 22 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n`)).toEqual({
-      directory: '/sys/fs/cgroup',
-      prefix: '',
-    });
-    expect(
-      findCgroupMount(`${v1}\n41 31 0:38 /lab /sys/fs/cgroup/unified rw shared:9 - cgroup2 none rw`),
-    ).toEqual({ directory: '/sys/fs/cgroup/unified', prefix: 'lab' });
-    expect(findCgroupMount('41 31 0:38 /../.. /sys/fs/cgroup rw - cgroup2 none rw')).toBeUndefined();
-    expect(findCgroupMount(`${v1}\n\ngarbage - cgroup2`)).toBeUndefined();
-  });
-});
+import { UnitCgroups } from '../../../src/capture/unit-cgroups.ts';
 
 // The hierarchy is made of plain directories here: notifications and numbers of directories are the same.
 describe('UnitCgroups', () => {

@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ControlChannel, type ToSupervisor, type ToWorker } from '../../../src/daemon/control.ts';
+import { ControlChannel } from '../../../src/daemon/control/channel.ts';
+import { fromSupervisor } from '../../../src/daemon/control/from-supervisor.ts';
+import type { ToSupervisor, ToWorker } from '../../../src/daemon/control/messages.ts';
 import type { WorkerHello } from '../../../src/daemon/succession/hello.ts';
 import { type Arrival, Reception } from '../../../src/daemon/succession/reception.ts';
 import { SupervisorSearch, workersSocket } from '../../../src/daemon/succession/supervisor-search.ts';
@@ -43,6 +45,7 @@ function come(told: ToWorker[] = []): ControlChannel<ToSupervisor, ToWorker> {
   sockets.push(socket);
   return new ControlChannel<ToSupervisor, ToWorker>(
     socket,
+    fromSupervisor,
     (message) => told.push(message),
     () => {},
   );

@@ -1,4 +1,4 @@
-import { closeSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -94,6 +94,15 @@ describe('sockets that the supervisor makes', () => {
     const fd = worker();
     sendDescriptors(fd, Uint8Array.from(bytes), descriptors);
     expect(await answer(fd)).toBe('closed');
+  });
+
+  it('are not to be had once nobody answers, and cannot be asked for', async () => {
+    const fd = worker();
+    sockets.close();
+    expect(await answer(fd)).toBe('closed');
+    expect(existsSync(path)).toBe(false);
+    sockets = new TransparentSockets(poller, path, { error: () => {} } as never);
+    worker();
   });
 
   it('are given to so many at most', async () => {

@@ -4,10 +4,13 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { ControlChannel, type ToSupervisor, type ToWorker } from '../../../src/daemon/control.ts';
+import { ControlChannel } from '../../../src/daemon/control/channel.ts';
+import { fromSupervisor } from '../../../src/daemon/control/from-supervisor.ts';
+import type { ToSupervisor, ToWorker } from '../../../src/daemon/control/messages.ts';
 import { ChildLife } from '../../../src/daemon/workers/worker-life.ts';
 import { type WorkerEvents, WorkerProcess } from '../../../src/daemon/workers/worker-process.ts';
 import { WorkerSet } from '../../../src/daemon/workers/worker-set.ts';
+import { connection, settings } from './control/conversation.ts';
 
 /** A worker that is no process: what it was told, and what the test lets it say. */
 class FakeWorker extends EventEmitter {
@@ -22,6 +25,7 @@ class FakeWorker extends EventEmitter {
     this.pid = pid;
     this.control = new ControlChannel<ToSupervisor, ToWorker>(
       socket,
+      fromSupervisor,
       (message) => {
         this.told.push(message);
         if (message.t === 'ping' && this.alive) this.control.send({ t: 'pong', id: message.id });
@@ -78,7 +82,7 @@ async function start(size: number, hangTimeoutMs = 60_000, adopted = false): Pro
     },
     known: () => known,
     full: () => [delta],
-    settings: () => ({ node: 'x' }) as never,
+    settings: () => settings(),
     onAcknowledged: (version) => log.push(`all have ${version}`),
     onMetrics: () => {},
     onMeasured: () => {},
@@ -205,9 +209,45 @@ it('asks a worker, and tells when it is gone instead of answering', async () => 
   const answer = worker!.list('connections', 5);
   await workers[0]!.until((told) => told.some(({ t }) => t === 'list'));
   const question = workers[0]!.told.find((message) => message.t === 'list')!;
-  workers[0]!.control.send({ t: 'list', id: question.id, listing: { items: ['one'], total: 7 } });
-  expect(await answer).toEqual({ items: ['one'], total: 7 });
+  workers[0]!.control.send({ t: 'list', id: question.id, listing: { items: [connection], total: 7 } });
+  expect(await answer).toEqual({ items: [connection], total: 7 });
   const unanswered = worker!.list('tunnels', 5);
   workers[0]!.emit('exit', 1, null);
   await expect(unanswered).rejects.toThrow(/gone: exited with 1/);
+});
+
+it('takes an answer that is none for nonsense', async () => {
+  await start(1);
+  const [worker] = [...{ [Symbol.iterator]: () => set[Symbol.iterator]() }];
+  const answer = worker!.list('connections', 1);
+  answer.catch(() => undefined);
+  await workers[0]!.until((told) => told.some(({ t }) => t === 'list'));
+  const { id } = workers[0]!.told.find((message) => message.t === 'list')!;
+  const listing = { items: [connection, connection], total: 2 };
+  workers[0]!.control.send({ t: 'list', id, listing });
+  await expect(answer).rejects.toMatchObject({ code: 'protocol' });
+  await logged('0 exit: ended by SIGKILL: it was cut off: its list of connections is none');
+});
+
+it.each([
+  ['claims', { t: 'outages', down: 'all' }],
+  ['counts', { t: 'metrics', delta: { name: 'x' } }],
+  ['vital signs', { t: 'vitals', vitals: { delayMs: 'long' } }],
+  ['connections', { t: 'source-ports', id: 1, connections: [null] }],
+  ['kind', { t: 7 }],
+])('cuts off and replaces a worker that says nonsense: %s', async (_what, message) => {
+  await start(1);
+  workers[0]!.control.send(message as never);
+  while (!log.some((line) => line.startsWith('0 exit: ended by SIGKILL: it was cut off: control message')))
+    await new Promise(setImmediate);
+  while (workers.length < 2) await new Promise(setImmediate);
+  expect(set.restarts(0)).toBe(1);
+});
+
+it('does not count an acknowledgement of what it never said', async () => {
+  await start(1);
+  workers[0]!.control.send({ t: 'ack', version: 1_000 });
+  workers[0]!.control.send({ t: 'ack', version: 1 });
+  await logged('all have 1');
+  expect(log).not.toContain('all have 1000');
 });

@@ -1,12 +1,13 @@
 import { once } from 'node:events';
 import { Socket } from 'node:net';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import type { SocketWaiter } from '../../../src/io/connecting.ts';
 import { AF_INET, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM } from '../../../src/io/constants.ts';
 import { closeDescriptor } from '../../../src/io/descriptors.ts';
 import * as libc from '../../../src/io/libc.ts';
 import { createListeningSocket, TcpListener } from '../../../src/io/listener.ts';
 import { Poller } from '../../../src/io/poller.ts';
-import { type SocketWaiter, TcpChannel } from '../../../src/io/socket.ts';
+import { TcpChannel } from '../../../src/io/socket.ts';
 import { localEndpointOf } from '../../../src/io/socket-options.ts';
 import { createSocketPair } from '../../../src/io/socketpair.ts';
 import type { Ip } from '../../../src/model/address.ts';

@@ -7,6 +7,7 @@ import { closeDescriptor } from '../../../src/io/descriptors.ts';
 import { createListeningSocket } from '../../../src/io/listener.ts';
 import type { Ip } from '../../../src/model/address.ts';
 import { NameResponder } from '../../../src/naming/responder.ts';
+import { waitFor } from '../../support/process.ts';
 import { question, readAnswer } from './questions.ts';
 import { nameSpace } from './sample-names.ts';
 
@@ -151,6 +152,29 @@ it('closes a connection that announces too much', async () => {
     1e9,
   );
   expect(got).toHaveLength(2 + 29 + 16);
+});
+
+it('does not listen to who asks and asks and reads nothing', async () => {
+  responder();
+  const asked = framed(question('many.mesh', 33));
+  const some = Buffer.concat(Array.from({ length: 1_000 }, () => asked));
+  const socket = connect({ host: IP, port }).on('error', () => {});
+  socket.pause();
+  // Until the kernel's own buffers are full in both directions, and this end's as well.
+  let before = -1;
+  await waitFor('nothing is answered any more', async () => {
+    while (socket.writableLength < some.length) socket.write(some);
+    const now = answered.length;
+    const still = now === before && now > 0;
+    before = now;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return still && answered.length === now;
+  });
+  const { arrayBuffers } = process.memoryUsage();
+  expect(arrayBuffers).toBeLessThan(4 * 1024 * 1024);
+  // Nobody else has to wait for that.
+  expect(await resolver().resolveSrv('many.mesh')).toHaveLength(64);
+  socket.destroy();
 });
 
 it('bounds its connections', async () => {

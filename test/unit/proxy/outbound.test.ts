@@ -6,7 +6,11 @@ import type { ConnectionRecord } from '../../../src/model/connection.ts';
 import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
 import { Connections } from '../../../src/proxy/connections.ts';
 import { Outbound } from '../../../src/proxy/outbound.ts';
-import type { OutboundDependencies, OutboundRoute } from '../../../src/proxy/outbound-dependencies.ts';
+import type {
+  AgentStream,
+  OutboundDependencies,
+  OutboundRoute,
+} from '../../../src/proxy/outbound-dependencies.ts';
 import { MemoryChannel, turn } from './memory-channel.ts';
 
 const endpoint = (text: string) => parseEndpoint(text)!;
@@ -39,9 +43,51 @@ function service(mode: Service['mode'], instances: Instance[]): Service {
   };
 }
 
+/** What a stream to an agent finds. */
+interface Tunnel {
+  path?: 'tunnel' | 'relay';
+  silence?: number;
+  doubtful?: boolean;
+  /** Streams keep their bytes back. */
+  holds?: boolean;
+}
+
+/** A stream through another agent. */
+class AgentChannel extends MemoryChannel implements AgentStream {
+  readonly #tunnel: Tunnel | undefined;
+  doubts = 0;
+
+  constructor(tunnel: Tunnel | undefined) {
+    super();
+    this.#tunnel = tunnel;
+  }
+
+  get bytesSent(): number {
+    return this.#tunnel?.holds === true ? 0 : this.text.length;
+  }
+
+  get silence(): number {
+    return this.#tunnel?.silence ?? 0;
+  }
+
+  get doubtful(): boolean {
+    return this.#tunnel?.doubtful === true;
+  }
+
+  doubt(): void {
+    this.doubts++;
+  }
+
+  override close(why: ChannelClose): void {
+    super.close(why.reason === 'local' ? { ...why, delivered: this.bytesSent > 0 } : why);
+  }
+}
+
 function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = {}) {
   const records: ConnectionRecord[] = [];
-  const opened: { instance: string; channel: MemoryChannel }[] = [];
+  const opened: { instance: string; channel: AgentChannel }[] = [];
+  /** How it stands with the tunnels to the instances' agents; by default nothing is known against them. */
+  const tunnels: Record<string, Tunnel> = {};
   const direct: { to: string; channel: MemoryChannel }[] = [];
   const outcomes: string[] = [];
   const evidence: string[] = [];
@@ -61,14 +107,9 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
         finished: () => outcomes.push(`${id} finished`),
       }),
       open: (_service, { id }) => {
-        const channel = new MemoryChannel();
+        const channel = new AgentChannel(tunnels[id]);
         opened.push({ instance: id, channel });
-        const abandon = () => {
-          if (channel.written.length > 0) return false;
-          channel.reset('timeout');
-          return true;
-        };
-        return { channel, path: 'tunnel', viaAgent: true, abandon };
+        return { channel, path: tunnels[id]?.path ?? 'tunnel', viaAgent: true, agent: channel };
       },
       direct: (to) => dial(to.ip),
       past: (_service, { address }) => dial(address.ip),
@@ -97,7 +138,7 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
     timers.clear();
     for (const expired of due) expired();
   };
-  return { outbound, client, records, opened, direct, outcomes, evidence, timers, expire };
+  return { outbound, client, records, opened, tunnels, direct, outcomes, evidence, timers, expire };
 }
 
 const refusedByCallee: ChannelClose = { reason: 'refused', delivered: false, source: 'callee' };
@@ -239,6 +280,101 @@ describe('Outbound', () => {
     expect(sent.direct).toEqual([]);
     sent.opened[0]!.channel.handler.open!();
     expect(sent.timers.size).toBe(0);
+  });
+
+  it('gives an agent that does not answer up for another instance, of strict services and behind relays, too', async () => {
+    for (const path of ['tunnel', 'relay'] as const) {
+      const strict = service('strict', [instance('1'), instance('2')]);
+      const { outbound, client, opened, tunnels, expire, timers, outcomes } = setup({
+        kind: 'service',
+        service: strict,
+      });
+      tunnels['1'] = { path, holds: true };
+      outbound.accept(client, from, destination, listener);
+      client.handler.data(Buffer.from('held back'));
+      expire();
+      await turn();
+      expect(opened.map((o) => o.instance)).toEqual(['1', '2']);
+      expect(opened[0]!.channel).toMatchObject({ resetWith: 'timeout', doubts: 1 });
+      expect(opened[1]!.channel.text).toBe('held back');
+      opened[1]!.channel.handler.open!();
+      expect(timers.size).toBe(0);
+      expect(outcomes, 'nothing is known against the instance').toEqual(['1 finished', '2 connected']);
+    }
+  });
+
+  it('waits for an agent that does not answer while there is nothing else to try', async () => {
+    const strict = service('strict', [instance('1'), instance('2')]);
+    const { outbound, client, opened, tunnels, expire } = setup({ kind: 'service', service: strict });
+    tunnels['1'] = tunnels['2'] = { holds: true };
+    outbound.accept(client, from, destination, listener);
+    expire();
+    await turn();
+    expire();
+    await turn();
+    expect(opened.map((o) => o.instance)).toEqual(['1', '2']);
+    expect(opened[1]!.channel.resetWith).toBeUndefined();
+    opened[1]!.channel.handler.open!();
+    expect(client.resetWith).toBeUndefined();
+  });
+
+  it('passes agents by that are known to be silent, at once, and does not count them', async () => {
+    const many = service('strict', ['1', '2', '3', '4', '5'].map(instance));
+    const { outbound, client, opened, tunnels, timers } = setup({ kind: 'service', service: many });
+    for (const id of ['1', '2', '3', '4']) tunnels[id] = { silence: 1000 };
+    outbound.accept(client, from, destination, listener);
+    for (let i = 0; i < 5; i++) await turn();
+    expect(opened.map((o) => o.instance)).toEqual(['1', '2', '3', '4', '5']);
+    expect(opened[4]!.channel.resetWith).toBeUndefined();
+    opened[4]!.channel.handler.open!();
+    expect(timers.size).toBe(0);
+
+    const alone = setup({ kind: 'service', service: service('permissive', [instance('1')]) });
+    alone.tunnels['1'] = { silence: 1000 };
+    alone.outbound.accept(alone.client, from, destination, listener);
+    await turn();
+    expect(alone.direct.map(({ to }) => to)).toEqual(['10.0.0.1']);
+  });
+
+  it('asks the one named instance again through another tunnel, once, when the first is in doubt', async () => {
+    const web = service('strict', [instance('1')]);
+    const named = { kind: 'instance', service: web, instance: web.instances[0]! } as const;
+    const doubtful = setup(named);
+    doubtful.tunnels['1'] = { path: 'relay', doubtful: true, holds: true };
+    doubtful.outbound.accept(doubtful.client, from, destination, listener);
+    doubtful.client.handler.data(Buffer.from('hi'));
+    doubtful.expire();
+    await turn();
+    expect(doubtful.opened).toHaveLength(2);
+    doubtful.expire();
+    await turn();
+    expect(doubtful.opened).toHaveLength(2);
+    doubtful.opened[1]!.channel.handler.open!();
+    expect(doubtful.opened[1]!.channel.text).toBe('hi');
+
+    const lost = setup(named);
+    const tunnelLost: ChannelClose = { reason: 'tunnel-lost', delivered: false, source: 'peer' };
+    lost.outbound.accept(lost.client, from, destination, listener);
+    lost.opened[0]!.channel.close(tunnelLost);
+    expect(lost.opened).toHaveLength(2);
+    lost.opened[1]!.channel.close(tunnelLost);
+    expect(lost.opened).toHaveLength(2);
+    expect(lost.client.resetWith).toBe('tunnel-lost');
+    expect(lost.evidence).toEqual(['only 1 unreached']);
+  });
+
+  it('says nothing twice that an agent may have heard, however silent it is', async () => {
+    const web = service('permissive', [instance('1'), instance('2')]);
+    const { outbound, client, opened, direct, tunnels, expire } = setup({ kind: 'service', service: web });
+    tunnels['1'] = { doubtful: true };
+    outbound.accept(client, from, destination, listener);
+    client.handler.data(Buffer.from('may have arrived'));
+    expire();
+    await turn();
+    expect(opened[0]!.channel).toMatchObject({ resetWith: undefined, doubts: 1 });
+    opened[0]!.channel.close({ reason: 'tunnel-lost', delivered: true, source: 'peer' });
+    expect([opened.length, direct.length]).toEqual([1, 0]);
+    expect(client.resetWith).toBe('tunnel-lost');
   });
 
   it('never waits for ever for an agent that lives and does not answer', async () => {

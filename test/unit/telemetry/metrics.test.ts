@@ -4,8 +4,9 @@ import { connectionDirections, connectionPaths, endReasons } from '../../../src/
 import { errorCodes } from '../../../src/model/errors.ts';
 import type { ServiceName } from '../../../src/model/service.ts';
 import { ConnectionMetrics } from '../../../src/telemetry/connection-metrics.ts';
-import { Counters, LabelCap, MOST_LABEL_VALUES } from '../../../src/telemetry/counters.ts';
+import { Counters } from '../../../src/telemetry/counters.ts';
 import { type MetricDefinition, metrics } from '../../../src/telemetry/definitions.ts';
+import { LabelCap, MOST_LABEL_VALUES } from '../../../src/telemetry/label-caps.ts';
 import { MetricsRegistry } from '../../../src/telemetry/metrics-registry.ts';
 import { sampleRecord } from './sample-record.ts';
 

@@ -14,6 +14,7 @@ const input: RuleInput = {
   only: undefined,
   fallback: [],
   transparent: true,
+  backstop: [],
 };
 const answers =
   '-p tcp -m connmark --mark 0x20000000/0x20000000 -m conntrack --ctdir REPLY ' +

@@ -1,91 +1,27 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { connect, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SourcePorts } from '../../../src/caller/source-ports.ts';
-import {
-  ControlChannel,
-  MAX_CONTROL_MESSAGE,
-  type ToSupervisor,
-  type ToWorker,
-} from '../../../src/daemon/control.ts';
+import { ControlChannel } from '../../../src/daemon/control/channel.ts';
+import { fromWorker } from '../../../src/daemon/control/from-worker.ts';
+import type { ToSupervisor, ToWorker } from '../../../src/daemon/control/messages.ts';
 import { VitalCounts } from '../../../src/daemon/guard/vitals.ts';
 import { type DataPlane, Worker } from '../../../src/daemon/worker/worker.ts';
 import type { ServiceName } from '../../../src/model/service.ts';
 import type { Claim, Snapshot } from '../../../src/model/snapshot.ts';
+import type { MetricsDelta } from '../../../src/telemetry/counters.ts';
+import { type Conversation, collector, conversation, delta, settings } from './control/conversation.ts';
 
+const counted: MetricsDelta = [['mesh_node_connections_total', ['ok'], [1]]];
+let talk: Conversation;
+let ends: Conversation['ends'];
 let directory: string;
-let ends: [Socket, Socket];
-
 beforeEach(async () => {
-  directory = mkdtempSync(join(tmpdir(), 'mesh-control-'));
-  const path = join(directory, 's');
-  const server = createServer().listen(path);
-  await once(server, 'listening');
-  const client = connect(path);
-  const [accepted] = (await once(server, 'connection')) as [Socket];
-  server.close();
-  ends = [client, accepted];
+  talk = await conversation();
+  ({ ends, directory } = talk);
 });
-
-afterEach(() => {
-  for (const end of ends) end.destroy();
-  rmSync(directory, { recursive: true });
-});
-
-/** Resolves when `ready` is true; looks again after every message. */
-function collector<T>() {
-  const items: T[] = [];
-  let wake = () => {};
-  return {
-    items,
-    take: (item: T) => {
-      items.push(item);
-      wake();
-    },
-    async until(ready: (items: readonly T[]) => boolean): Promise<void> {
-      while (!ready(items))
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-    },
-  };
-}
-
-describe('ControlChannel', () => {
-  it('carries messages whole, however the bytes are cut', async () => {
-    const got = collector<ToWorker>();
-    new ControlChannel<ToSupervisor, ToWorker>(ends[1], got.take, () => {});
-    const { Packr } = await import('msgpackr');
-    const bodies = [1, 2, 3].map((id) => new Packr({ useRecords: false }).pack({ t: 'ping', id }));
-    const bytes = Buffer.concat(
-      bodies.flatMap((body) => {
-        const header = Buffer.alloc(4);
-        header.writeUInt32LE(body.length);
-        return [header, body];
-      }),
-    );
-    for (const byte of bytes) {
-      ends[0].write(Buffer.of(byte));
-      await new Promise(setImmediate);
-    }
-    await got.until((items) => items.length === 3);
-    expect(got.items).toEqual([1, 2, 3].map((id) => ({ t: 'ping', id })));
-  });
-
-  it('ends the conversation over a message beyond the bound', async () => {
-    const closed = new Promise<Error | undefined>((resolve) => {
-      new ControlChannel<ToSupervisor, ToWorker>(ends[1], () => {}, resolve);
-    });
-    const header = Buffer.alloc(4);
-    header.writeUInt32LE(MAX_CONTROL_MESSAGE + 1);
-    ends[0].on('error', () => {});
-    ends[0].write(header);
-    expect((await closed)?.message).toContain('control message');
-  });
-});
+afterEach(() => talk.close());
 
 describe('Worker', () => {
   function plane() {
@@ -99,7 +35,7 @@ describe('Worker', () => {
       sourcePorts: new SourcePorts(),
       followOutages: () => {},
       list: (list, limit) => ({ items: [list], total: limit }),
-      metrics: () => 1,
+      metrics: () => counted,
       reopenLogs: () => calls.push('reopen'),
       drain: async (_timeoutMs: number, letGo: boolean) => {
         calls.push(letGo ? 'drain and let go' : 'drain');
@@ -110,17 +46,9 @@ describe('Worker', () => {
     return { calls, made };
   }
 
-  const settings = {
-    config: {
-      capture: { mode: 'all' },
-      telemetry: { flushInterval: 3_600_000 },
-      daemon: { drainTimeout: 5, orphanTimeout: 5, runtimeDirectory: '/nowhere' },
-    },
-  } as never;
   const origin = (adoptable: boolean) => ({
     ...{ build: '1.0.0+a', index: 2, epoch: '7', listeners: [11, 12], adoptable },
   });
-  const delta = (base: number) => ({ base, services: [], removedServices: [], nodes: [], removedNodes: [] });
 
   it('applies deltas in order, acknowledges each, serves when all are there, answers, and ends after a drain', async () => {
     const { calls, made } = plane();
@@ -131,8 +59,8 @@ describe('Worker', () => {
     const answers = (message: ToSupervisor) => {
       if (message.t !== 'vitals') got.take(message);
     };
-    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], answers, () => {});
-    supervisor.send({ t: 'settings', settings });
+    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], fromWorker, answers, () => {});
+    supervisor.send({ t: 'settings', settings: settings() });
     supervisor.send({ t: 'delta', delta: delta(40), first: true, more: false });
     supervisor.send({ t: 'delta', delta: delta(41), first: false, more: false });
     supervisor.send({ t: 'synced' });
@@ -150,7 +78,7 @@ describe('Worker', () => {
     expect(await exited).toBe(0);
     await got.until((items) => items.length === 7);
     expect(got.items.slice(5)).toEqual([
-      { t: 'metrics', delta: 1 },
+      { t: 'metrics', delta: counted },
       { t: 'drained', cut: 2 },
     ]);
     expect(calls).toEqual(['use 41 with 0', 'use 42 with 0', 'serve', 'drain']);
@@ -162,8 +90,8 @@ describe('Worker', () => {
       new Worker(ends[1], origin(false), () => made, resolve);
     });
     const got = collector<ToSupervisor>();
-    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], got.take, () => {});
-    supervisor.send({ t: 'settings', settings });
+    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], fromWorker, got.take, () => {});
+    supervisor.send({ t: 'settings', settings: settings() });
     supervisor.send({ t: 'synced' });
     await got.until((items) => items.some(({ t }) => t === 'vitals'));
     const first = got.items.findIndex(({ t }) => t === 'vitals');
@@ -206,8 +134,8 @@ describe('Worker', () => {
     const answers = (message: ToSupervisor) => {
       if (message.t === 'outages' || message.t === 'drained') got.take(message);
     };
-    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], answers, () => {});
-    supervisor.send({ t: 'settings', settings });
+    const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], fromWorker, answers, () => {});
+    supervisor.send({ t: 'settings', settings: settings() });
     supervisor.send({ t: 'delta', delta: delta(40), first: true, more: false });
     supervisor.send({ t: 'synced' });
     await got.until((items) => items.length === 1);
@@ -230,10 +158,11 @@ describe('Worker', () => {
     });
     const supervisor = new ControlChannel<ToWorker, ToSupervisor>(
       ends[0],
+      fromWorker,
       () => {},
       () => {},
     );
-    supervisor.send({ t: 'settings', settings });
+    supervisor.send({ t: 'settings', settings: settings() });
     supervisor.send({ t: 'synced' });
     supervisor.finish(() => ends[0].destroy());
     expect(await exited).toBe(0);
@@ -254,16 +183,10 @@ describe('Worker', () => {
         },
       );
     });
-    const patient = (orphanTimeout: number) =>
-      ({
-        config: {
-          capture: { mode: 'all' },
-          telemetry: { flushInterval: 3_600_000 },
-          daemon: { drainTimeout: 5, orphanTimeout, runtimeDirectory: directory },
-        },
-      }) as never;
+    const patient = (orphanTimeout: number) => settings({ orphanTimeout, runtimeDirectory: directory });
     const first = new ControlChannel<ToWorker, ToSupervisor>(
       ends[0],
+      fromWorker,
       () => {},
       () => {},
     );
@@ -276,6 +199,7 @@ describe('Worker', () => {
     const got = collector<ToSupervisor>();
     const second = new ControlChannel<ToWorker, ToSupervisor>(
       socket,
+      fromWorker,
       (message) => {
         if (message.t !== 'vitals') got.take(message);
       },
@@ -316,18 +240,13 @@ describe('Worker', () => {
     });
     const supervisor = new ControlChannel<ToWorker, ToSupervisor>(
       ends[0],
+      fromWorker,
       () => {},
       () => {},
     );
     supervisor.send({
       t: 'settings',
-      settings: {
-        config: {
-          capture: { mode: 'all' },
-          telemetry: { flushInterval: 3_600_000 },
-          daemon: { drainTimeout: 5, orphanTimeout: 60_000, runtimeDirectory: directory },
-        },
-      } as never,
+      settings: settings({ orphanTimeout: 60_000, runtimeDirectory: directory }),
     });
     supervisor.send({ t: 'synced' });
     supervisor.send({ t: 'await' });
@@ -337,6 +256,7 @@ describe('Worker', () => {
     server.close();
     const next = new ControlChannel<ToWorker, ToSupervisor>(
       socket,
+      fromWorker,
       () => {},
       () => {},
     );
@@ -346,5 +266,27 @@ describe('Worker', () => {
     expect(await exited).toBe(0);
     expect(calls).toEqual(['serve', 'cut']);
     next.close();
+  });
+
+  it('follows no supervisor that speaks of another catalogue', async () => {
+    const { calls, made } = plane();
+    const worker = new Worker(
+      ends[1],
+      origin(true),
+      () => made,
+      () => {},
+    );
+    ends[0].on('error', () => {});
+    const closed = new Promise((resolve) => {
+      const supervisor = new ControlChannel<ToWorker, ToSupervisor>(ends[0], fromWorker, () => {}, resolve);
+      supervisor.send({ t: 'settings', settings: settings({ orphanTimeout: 60_000 }) });
+      supervisor.send({ t: 'delta', delta: delta(40), first: true, more: false });
+      supervisor.send({ t: 'synced' });
+      supervisor.send({ t: 'delta', delta: delta(43), first: false, more: false });
+    });
+    await closed;
+    // It serves on, with what it knew.
+    expect(calls).toEqual(['use 41 with 0', 'serve']);
+    worker.end();
   });
 });

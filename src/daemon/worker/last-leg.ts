@@ -2,9 +2,9 @@ import type { Poller } from '../../io/poller.ts';
 import { TcpChannel } from '../../io/socket.ts';
 import type { Endpoint, Ip } from '../../model/address.ts';
 import { Delivery } from '../../proxy/delivery.ts';
-import type { WorkerSettings } from '../control.ts';
+import type { WorkerSettings } from '../control/messages.ts';
 import { transparentSocketPath } from '../supervisor/transparent-sockets.ts';
-import { TransparentPool } from '../worker/transparent-pool.ts';
+import { TransparentPool } from './transparent-pool.ts';
 
 /** The plain connections that a worker makes: to instances, to original destinations, to zone-agents' targets. */
 export class LastLeg {

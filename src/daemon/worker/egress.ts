@@ -1,0 +1,197 @@
+import { Balancer } from '../../balance/balancer.ts';
+import type { Outages } from '../../balance/outages.ts';
+import type { SourcePorts } from '../../caller/source-ports.ts';
+import type { Poller } from '../../io/poller.ts';
+import { type Endpoint, parseEndpoint } from '../../model/address.ts';
+import type { NodeName, ServiceName } from '../../model/service.ts';
+import { type Claim, emptySnapshot, type Snapshot } from '../../model/snapshot.ts';
+import { CallerDesk } from '../../proxy/caller-desk.ts';
+import type { Connections } from '../../proxy/connections.ts';
+import { ExemptCallers } from '../../proxy/exempt-callers.ts';
+import { Outbound } from '../../proxy/outbound.ts';
+import { Paths } from '../../proxy/paths.ts';
+import { lookup } from '../../route/lookup.ts';
+import type { Log } from '../../telemetry/log.ts';
+import type { TunnelTarget } from '../../tunnel/dial.ts';
+import type { OpenRequest } from '../../tunnel/open-request.ts';
+import type { TunnelStream } from '../../tunnel/stream.ts';
+import { Gateways } from '../../zone/gateways.ts';
+import type { WorkerSettings } from '../control/messages.ts';
+import { CallerSource, callerLimit } from './callers.ts';
+import type { LastLeg } from './last-leg.ts';
+import type { OwnListenerSet } from './own-listeners.ts';
+import type { WorkerMetrics } from './worker-metrics.ts';
+import { workerOutages } from './worker-outages.ts';
+
+interface EgressOptions {
+  readonly log: Log;
+  readonly poller: Poller;
+  readonly metrics: WorkerMetrics;
+  readonly connections: Connections;
+  readonly own: OwnListenerSet;
+  readonly lastLeg: LastLeg;
+  settings(): WorkerSettings;
+  /** Through the tunnel to another agent; undefined while this node has no certificate. */
+  openStream(target: TunnelTarget, request: OpenRequest): TunnelStream | undefined;
+  /** What cannot be reached at all is now this. */
+  onOutages(down: readonly Claim[]): void;
+}
+
+/** The way out of this host: who calls, what that means, which instance is picked, and how it is reached. */
+export class Egress {
+  readonly outbound: Outbound;
+  readonly paths: Paths;
+  readonly gateways: Gateways;
+  readonly #options: EgressOptions;
+  readonly #balancer: Balancer;
+  readonly #outages: Outages;
+  readonly #callers: CallerSource;
+  readonly #exempt = new ExemptCallers();
+  #snapshot: Snapshot = emptySnapshot;
+
+  constructor(options: EgressOptions) {
+    this.#options = options;
+    const { log, metrics } = options;
+    const settings = options.settings();
+    this.#balancer = new Balancer({
+      ...balancerSettings(settings),
+      onTransition: (transition) => {
+        metrics.health(transition);
+        const { service, instance, from, to } = transition;
+        log.info({ service, instance, from, to }, `instance: ${from} → ${to}`);
+      },
+    });
+    const { backoffBase, backoffMax } = settings.config.tunnel;
+    this.gateways = new Gateways({
+      backoff: { base: backoffBase, max: backoffMax },
+      onTransition: (transition) => log.info({ ...transition }, `gateway: ${transition.to}`),
+    });
+    this.gateways.configure(zonesOf(settings));
+    this.#exempt.configure(settings.exempt);
+    this.paths = this.#makePaths();
+    this.#callers = new CallerSource(log);
+    this.#outages = this.#makeOutages();
+    this.outbound = this.#makeOutbound();
+  }
+
+  /** What cannot be reached at all. */
+  get down(): readonly Claim[] {
+    return this.#outages.down;
+  }
+
+  /** Where it asks which ports callers really have. */
+  get sourcePorts(): SourcePorts {
+    return this.#callers.sourcePorts;
+  }
+
+  configure(settings: WorkerSettings): void {
+    this.#balancer.configure(balancerSettings(settings));
+    this.gateways.configure(zonesOf(settings));
+    this.#exempt.configure(settings.exempt);
+  }
+
+  use(snapshot: Snapshot): void {
+    this.#snapshot = snapshot;
+    this.#balancer.use(snapshot);
+    this.#outages.use(snapshot);
+  }
+
+  /** Looks around for callers now, so that the first of them find their names known. */
+  lookAround(): void {
+    this.#callers.current(this.#config.caller);
+  }
+
+  /** Nothing is probed any more. Connections that live go on. */
+  drain(): void {
+    this.#outages.stop();
+  }
+
+  close(): void {
+    this.#callers.close();
+  }
+
+  get #config(): WorkerSettings['config'] {
+    return this.#options.settings().config;
+  }
+
+  /** Undefined where this host calls as no service. */
+  #callerService(): ServiceName | undefined {
+    return this.#config.node.callAs as ServiceName | undefined;
+  }
+
+  #makePaths(): Paths {
+    const { lastLeg, settings, openStream } = this.#options;
+    return new Paths({
+      node: settings().node,
+      zone: () => this.#config.node.zone,
+      snapshot: () => this.#snapshot,
+      callerService: () => this.#callerService(),
+      maxHops: () => this.#config.zoneAgent.maxHops,
+      agentPatience: () => this.#config.balance.agentPatience,
+      gateways: this.gateways,
+      delivery: lastLeg.delivery,
+      openStream,
+    });
+  }
+
+  #makeOutages(): Outages {
+    const { log, poller, metrics, onOutages } = this.#options;
+    return workerOutages({
+      log,
+      open: (service, instance, origin) => this.paths.open(service, instance, origin),
+      past: (service, instance, origin) => this.paths.past(service, instance, origin),
+      started: (service, instance) => this.#balancer.started(service, instance),
+      after: (milliseconds, expired) => poller.deadlines.after(milliseconds, expired),
+      settings: () => this.#config.balance,
+      interval: () => this.#config.balance.probeInterval,
+      onChange: onOutages,
+      probed: (outcome) => metrics.probed(outcome),
+    });
+  }
+
+  #makeOutbound(): Outbound {
+    const { poller, metrics, own, lastLeg, settings, connections } = this.#options;
+    const desk = new CallerDesk({
+      identifier: () => this.#callers.current(this.#config.caller),
+      most: () => callerLimit(this.#config.limits),
+      onRefused: (caller) => metrics.refusedCaller(caller),
+    });
+    return new Outbound(
+      {
+        route: (destination) => lookup(this.#snapshot, destination, own),
+        pick: (service, exclude) => this.#balancer.pick(service, exclude),
+        started: (service, instance, path, attempt) =>
+          metrics.observed(service.name, path, attempt, this.#balancer.started(service, instance)),
+        open: (service, instance, origin) => this.paths.open(service, instance, origin),
+        past: (service, instance, origin) => this.paths.past(service, instance, origin),
+        reached: (service, instance) => this.#outages.reached(service.name, instance.id),
+        unreached: (service, tried, only) => this.#outages.unreached(service, tried, only),
+        direct: (endpoint: Endpoint) => lastLeg.direct(endpoint),
+        after: (milliseconds, expired) => poller.deadlines.after(milliseconds, expired),
+        callerNode: settings().node,
+        callerService: () => this.#callerService(),
+        admit: (entry, from, to, listener) => desk.admit(entry, from, to, listener),
+        exempt: (entry) => this.#exempt.includes(entry),
+        settings: () => this.#config.balance,
+      },
+      connections,
+    );
+  }
+}
+
+function balancerSettings({ config, node }: WorkerSettings) {
+  return {
+    locality: { node, zone: config.node.zone, otherZones: config.zones.map(({ name }) => name) },
+    ejection: config.balance,
+  };
+}
+
+function zonesOf({ config }: WorkerSettings) {
+  return config.zones.map(({ name, gateways }) => ({
+    zone: name,
+    gateways: gateways.map((gateway) => ({
+      node: gateway.node as NodeName,
+      address: parseEndpoint(gateway.address)!,
+    })),
+  }));
+}

@@ -1,0 +1,75 @@
+import { expect, test } from 'vitest';
+import type { Endpoint } from '../../../src/model/address.ts';
+import { parseEndpoint } from '../../../src/model/address.ts';
+import type { NodeName, ServiceName } from '../../../src/model/service.ts';
+import { emptySnapshot } from '../../../src/model/snapshot.ts';
+import type { AgentStream } from '../../../src/proxy/outbound-dependencies.ts';
+import { Paths } from '../../../src/proxy/paths.ts';
+import { Gateways } from '../../../src/zone/gateways.ts';
+import { MemoryChannel } from './memory-channel.ts';
+
+const PATIENCE = 1000;
+const node = (name: string) => name as NodeName;
+
+class Stream extends MemoryChannel implements AgentStream {
+  readonly bytesSent = 0;
+  readonly doubtful = false;
+  silence = 0;
+  doubt(): void {}
+}
+
+function setup() {
+  const transitions: string[] = [];
+  const gateways = new Gateways({
+    backoff: { base: 100, max: 1000 },
+    now: () => 0,
+    random: () => 0,
+    onTransition: ({ gateway, behind, to }) =>
+      transitions.push(`${gateway}${behind === undefined ? '' : ` for ${behind.service}`} ${to}`),
+  });
+  const address = parseEndpoint('10.0.0.1:15008') as Endpoint;
+  gateways.configure([
+    { zone: 'far', gateways: ['g1', 'g2'].map((name) => ({ node: node(name), address })) },
+  ]);
+  const silences: Record<string, number> = {};
+  const streams: Stream[] = [];
+  const paths = new Paths({
+    node: node('me'),
+    zone: () => 'near',
+    snapshot: () => emptySnapshot,
+    callerService: () => undefined,
+    maxHops: () => 4,
+    agentPatience: () => PATIENCE,
+    gateways,
+    delivery: undefined as never,
+    openStream: (target) => {
+      const stream = new Stream();
+      stream.silence = silences[target.node] ?? 0;
+      streams.push(stream);
+      return stream;
+    },
+  });
+  const relays = (...via: string[]) => [
+    ...paths.relays({ zone: 'far', node: node('c'), service: 'web' as ServiceName, via: via.map(node) }),
+  ];
+  return { relays, silences, streams, transitions };
+}
+
+test('each hop has half the patience of the one before, less what its tunnel owes already', () => {
+  const { relays, silences } = setup();
+  expect(relays().map(({ patience }) => patience)).toEqual([500, 500]);
+  expect(relays('me').map(({ patience }) => patience)).toEqual([250, 250]);
+  silences['g1'] = 400;
+  silences['g2'] = 10_000;
+  expect(relays().map(({ patience }) => patience)).toEqual([100, -9500]);
+});
+
+test('a gateway that is silent is remembered; of one that lives, only what lies behind it is', () => {
+  const { relays, streams, transitions } = setup();
+  const late = { reason: 'timeout', delivered: false, source: 'peer' } as const;
+  const [silent, alive] = relays();
+  streams[0]!.silence = 500;
+  silent!.failed!(late);
+  alive!.failed!(late);
+  expect(transitions).toEqual(['g1 down', 'g2 for web down']);
+});
