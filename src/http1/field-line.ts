@@ -1,7 +1,6 @@
 import { MeshError } from '../model/errors.ts';
 import { consistsOf, TOKEN, VALUE } from './characters.ts';
-import { known } from './fields.ts';
-import { knownField } from './known-fields.ts';
+import { KNOWN_NAMES } from './known-fields.ts';
 
 /**
  * A field line for `HeadChanges.add`, with its end. Throws a `configuration` MeshError for what is no name or no value,
@@ -9,7 +8,7 @@ import { knownField } from './known-fields.ts';
  */
 export function fieldLine(name: string, value: string): string {
   const valid = consistsOf(name, 0, name.length, TOKEN);
-  if (!valid || knownField(Buffer.from(name, 'latin1'), 0, name.length) !== known.other) {
+  if (!valid || KNOWN_NAMES.includes(name, 0, name.length)) {
     throw new MeshError(
       'configuration',
       'agent',

@@ -1,3 +1,4 @@
+import { FieldNames } from './field-names.ts';
 import { type KnownField, known } from './fields.ts';
 
 const spellings: readonly (readonly [name: string, kind: KnownField])[] = [
@@ -12,6 +13,9 @@ const spellings: readonly (readonly [name: string, kind: KnownField])[] = [
   ['proxy-connection', known.proxyConnection],
   ['transfer-encoding', known.transferEncoding],
 ];
+
+/** Names of all of them. */
+export const KNOWN_NAMES: FieldNames = new FieldNames(spellings.map(([name]) => name));
 
 const LONGEST = 17;
 
