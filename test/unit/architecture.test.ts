@@ -66,6 +66,10 @@ const wrong: Readonly<Record<string, readonly (readonly [from: string, to: strin
     ['src/model/b.ts', '../io/ok.ts'],
   ],
   'io-above-model-only': [['src/io/a.ts', '../config/ok.ts']],
+  'http1-is-pure': [
+    ['src/http1/a.ts', 'node:fs'],
+    ['src/http1/b.ts', '../io/ok.ts'],
+  ],
   'config-above-model-only': [['src/config/a.ts', '../telemetry/ok.ts']],
   'telemetry-above-model-only': [['src/telemetry/a.ts', '../config/ok.ts']],
   'stages-are-siblings': [
@@ -96,6 +100,7 @@ describe('the rules themselves', () => {
     const rooms = [
       'model',
       'io',
+      'http1',
       'config',
       'telemetry',
       'capture',
