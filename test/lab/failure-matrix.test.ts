@@ -293,9 +293,10 @@ const links: readonly Link[] = [
 ];
 
 /** What a fault cost those who called: everything that ended after it and did not go well. */
-function cost(beat: Beat, brokenAt: number, held: Held): Cell {
+function cost(beat: Beat, brokenAt: number, mendedAt: number, held: Held): Cell {
   const since = beat.calls.filter(({ at, ms }) => at + ms >= brokenAt);
-  const bad = since.filter((call) => !beat.well(call));
+  // Of those that began when the fault was over (a whole agent starts beside them then) the lost ones count, not the slow.
+  const bad = since.filter((call) => (call.at < mendedAt ? !beat.well(call) : !call.ok));
   return {
     calls: since.length,
     lost: since.filter(({ ok }) => !ok).length,
@@ -321,17 +322,19 @@ describe.each(links)('$name', ({ name, faults: possible, to, through, break: bre
     const bySilence = bound === AROUND_MS && fault !== 'killed';
     const brokenAt = Date.now();
     const mend = await breakIt(fault);
+    let mendedAt = Number.POSITIVE_INFINITY;
     const lasting = pause(bySilence ? SILENCE_MS : FAULT_MS);
     try {
       // A fault lasts until its callers are served again, where that does not wait for its end.
       if (bound !== UNTIL_OVER) await beat.calm(CALM_CALLS);
     } finally {
       await lasting;
+      mendedAt = bound === UNTIL_OVER ? Number.POSITIVE_INFINITY : Date.now();
       await mend();
     }
     await beat.calm(CALM_CALLS);
     await beat.settled();
-    const cell = cost(beat, brokenAt, held);
+    const cell = cost(beat, brokenAt, mendedAt, held);
     row.set(fault, cell);
     await held.close();
     expect(cell.recoveryMs).toBeLessThanOrEqual(bound + SLACK_MS);
