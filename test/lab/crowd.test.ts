@@ -34,8 +34,11 @@ describe('5,000 connections at once', () => {
     expect(tally(lines)).toEqual({ 'tunnel done null 71 64': COUNT });
     expect(new Set(lines.map(({ callerAddress }) => callerAddress)).size).toBe(COUNT);
     expect(result).toMatchObject({ count: COUNT, echoed: COUNT, openAtOnce: COUNT, failures: {} });
-    const delivered = async () =>
-      tally((await pair.mesh('b').accessLog()).filter((line) => line.instance === at(ip, PORT)));
+    // Who was not answered within the patience, on a busy machine, went through another tunnel; not a byte went both ways.
+    const delivered = async () => {
+      const all = (await pair.mesh('b').accessLog()).filter((line) => line.instance === at(ip, PORT));
+      return tally(all.filter(({ reason, bytesSent }) => reason !== 'timeout' || bytesSent !== 0));
+    };
     await expect.poll(delivered, { timeout: 10_000 }).toEqual({ 'local done null 71 64': COUNT });
   });
 });

@@ -3,7 +3,7 @@ import { socketInode } from '../../io/bound-socket.ts';
 import { raiseDescriptorLimit } from '../../io/descriptors.ts';
 import { createLog } from '../../telemetry/log.ts';
 import { OwnProgram } from '../succession/own-program.ts';
-import { CONTROL_FD, FIRST_LISTENER_FD, WORKER_VARIABLE, type WorkerBirth } from '../workers/launch.ts';
+import { CONTROL_FD, FIRST_LISTENER_FD, WORKER_VARIABLE, type WorkerBirth } from '../workers/birth.ts';
 import { NodeDataPlane } from './data-plane.ts';
 import { Worker } from './worker.ts';
 

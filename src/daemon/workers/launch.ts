@@ -3,27 +3,11 @@ import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { closeDescriptor } from '../../io/descriptors.ts';
 import { createSocketPair } from '../../io/socketpair.ts';
-import type { Listener, ListenerDescription } from '../succession/listeners.ts';
+import type { Listener } from '../succession/listeners.ts';
 import type { OwnProgram } from '../succession/own-program.ts';
+import { WORKER_VARIABLE, type WorkerBirth } from './birth.ts';
 import { ChildLife } from './worker-life.ts';
 import { type WorkerEvents, WorkerProcess } from './worker-process.ts';
-
-/** Descriptors of a worker: 0 to 2 as ever, the supervisor, then the listeners in the order of its birth certificate. */
-export const CONTROL_FD = 3;
-export const FIRST_LISTENER_FD = 4;
-/** Environment variable with the {@link WorkerBirth}, as JSON. */
-export const WORKER_VARIABLE = 'MESH_WORKER';
-
-/** What a worker has to know before the supervisor speaks to it. */
-export interface WorkerBirth {
-  readonly index: number;
-  /** 64 bits, in decimal. */
-  readonly epoch: string;
-  readonly listeners: readonly ListenerDescription[];
-  /** {@link ProgramIdentity.build} of the supervisor. */
-  readonly build: string;
-  readonly adoptable: boolean;
-}
 
 /**
  * Objects are born young, always. V8 takes those of a connection for long-lived ones when it sees them survive while
