@@ -50,7 +50,7 @@ function processCpu(pid: number): number | undefined {
 }
 
 /** What a subject starts for a moment: its CPU is lost with it, some milliseconds in a measurement. */
-const HELPERS = /^(ip6?tables|ipset|xtables)/;
+const HELPERS = /^(ip|ip6?tables.*|ipset|xtables.*)$/;
 
 function programOf(pid: number): string {
   return readProc(`/proc/${pid}/comm`)?.trim() ?? '';
@@ -60,7 +60,7 @@ function programOf(pid: number): string {
 export class CpuMeter {
   readonly #roots: readonly number[];
   #before = new Map<number, number>();
-  /** Programs that were there at the start, to tell a proxy that died from a helper (iptables) that had done its work. */
+  /** Programs that were there at the start, to tell a proxy that died from a helper (iptables, ip) that had done its work. */
   #names = new Map<number, string>();
   #startedAt = 0n;
 
