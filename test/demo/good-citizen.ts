@@ -55,8 +55,8 @@ export async function names({ checks, a, agent, ports }: Scene): Promise<void> {
   for (const [family, virtual] of families) {
     await checks.check(`curl ${family} http://web.mesh:${ports.web}/`, async () => {
       const answer = await a.must([...curl(`http://web.mesh:${ports.web}/`), family]);
-      const line = await agent.logged('it', ({ destination }) => virtual.test(destination));
-      equal(line.service, 'web');
+      const line = await agent.logged('it', ({ destination }) => virtual.test(destination ?? ''));
+      equal(line.service ?? '', 'web');
       return `answered by ${answer.trim().split(' ')[0]}, path: ${line.path}`;
     });
   }
