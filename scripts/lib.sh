@@ -28,6 +28,15 @@ install_modules() {
   printf '%s\n' "$wanted" >"$stamp"
 }
 
+# Builds the program, unless it was built from these very sources.
+build_program() {
+  local built="$root/dist/main.js"
+  if [ -e "$built" ] && [ -z "$(cd "$root" && find src package.json package-lock.json tsconfig*.json -newer "$built" -print -quit)" ]; then
+    return 0
+  fi
+  (cd "$root" && npm run --silent build)
+}
+
 # Prints the comment at the head of the running script, and ends it.
 usage() {
   sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"
