@@ -1,9 +1,9 @@
 import { callerText } from '../model/caller.ts';
 import type { ConnectionRecord } from '../model/connection.ts';
+import { jsonText } from './json-text.ts';
 
-/** Longest `detail` that is written; a line then stays well under the 4,096 bytes that a pipe takes in one piece. */
-const MOST_DETAIL = 256;
-const PLAIN = /^[ !#-[\]-~]*$/;
+/** Longest text that is written; a line then stays under the 4,096 bytes that a pipe takes in one piece. */
+const MOST_TEXT = 256;
 
 /**
  * One JSON line in ASCII, so that its length is its number of bytes. Put together by hand: 0.7 µs;
@@ -26,8 +26,5 @@ export function accessLogLine(record: ConnectionRecord): string {
 }
 
 function text(value: string | undefined): string {
-  if (value === undefined) return 'null';
-  if (value.length <= MOST_DETAIL && PLAIN.test(value)) return `"${value}"`;
-  const cut = value.length > MOST_DETAIL ? value.slice(0, MOST_DETAIL) : value;
-  return JSON.stringify(cut).replace(/[^ -~]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return jsonText(value, MOST_TEXT);
 }

@@ -3,6 +3,7 @@ import type { Outages } from '../../balance/outages.ts';
 import type { SourcePorts } from '../../caller/source-ports.ts';
 import type { Poller } from '../../io/poller.ts';
 import { type Endpoint, parseEndpoint } from '../../model/address.ts';
+import type { RequestSink } from '../../model/request.ts';
 import type { NodeName, ServiceName } from '../../model/service.ts';
 import { type Claim, emptySnapshot, type Snapshot } from '../../model/snapshot.ts';
 import { CallerDesk } from '../../proxy/caller-desk.ts';
@@ -30,6 +31,8 @@ interface EgressOptions {
   readonly connections: Connections;
   readonly own: OwnListenerSet;
   readonly lastLeg: LastLeg;
+  /** Is told of every request of HTTP. */
+  readonly requests: RequestSink;
   settings(): WorkerSettings;
   /** Through the tunnel to another agent; undefined while this node has no certificate. */
   openStream(target: TunnelTarget, request: OpenRequest): TunnelStream | undefined;
