@@ -32,8 +32,12 @@ export class RequestMetrics implements RequestSink {
 
   ended(request: RequestRecord): void {
     this.#active.add(-1);
-    this.#service(request.service ?? 'none').ended(request);
-    if (!reasons.has(request.reason)) this.#counters.counter(metrics.requestRefusals, request.reason).add();
+    const service = this.#service(request.service ?? 'none');
+    if (reasons.has(request.reason)) service.ended(request, request.reason);
+    else {
+      service.ended(request, 'protocol');
+      this.#counters.counter(metrics.requestRefusals, request.reason).add();
+    }
   }
 
   #service(name: string): ServiceRequests {
@@ -61,7 +65,7 @@ class ServiceRequests {
     this.#name = name;
   }
 
-  ended({ status, path, reason, reused, durationMs }: RequestRecord): void {
+  ended({ status, path, reused, durationMs }: RequestRecord, reason: string): void {
     const classOf = status < 100 ? 0 : Math.min(Math.floor(status / 100), statusClasses.length - 1);
     this.#end(classOf, path, reason).add();
     this.#duration(classOf).observe(durationMs / 1000);
@@ -80,7 +84,7 @@ class ServiceRequests {
       this.#name,
       statusClasses[classOf]!,
       path,
-      reasons.has(reason) ? reason : 'protocol',
+      reason,
     );
     return handles[at];
   }
