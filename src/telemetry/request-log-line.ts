@@ -1,6 +1,6 @@
 import { callerText } from '../model/caller.ts';
 import type { RequestRecord } from '../model/request.ts';
-import { jsonText } from './json-text.ts';
+import { LineWriter } from './line-writer.ts';
 
 /** Longest name of something, and sentence about it. */
 const MOST_TEXT = 256;
@@ -9,29 +9,33 @@ const MOST_TARGET = 512;
 /** Longest of what has a form of its own: ids, addresses, methods. */
 const MOST_FORMED = 64;
 
+const line = new LineWriter();
+
 /** One JSON line in ASCII, like `accessLogLine`. Method, authority, target and trace come from outside. */
 export function requestLogLine(record: RequestRecord): string {
-  return `{"log":"request","time":"${new Date(record.startedAt).toISOString()}","id":${formed(
-    record.id,
-  )},"callerNode":${text(record.callerNode)},"callerService":${text(record.callerService)},"caller":${text(
-    record.callerProgram ?? (record.caller === undefined ? undefined : callerText(record.caller)),
-  )},"user":${text(record.caller?.user)},"callerAddress":${formed(record.callerAddress)},"service":${text(
-    record.service,
-  )},"instance":${text(record.instance)},"zone":${text(record.zone)},"path":"${record.path}","method":${formed(
-    record.method,
-  )},"authority":${text(record.authority)},"target":${jsonText(record.target, MOST_TARGET)},"status":${
-    record.status
-  },"requestBytes":${record.requestBytes},"responseBytes":${record.responseBytes},"durationMs":${
-    Math.round(record.durationMs * 1000) / 1000
-  },"attempts":${record.attempts},"reused":${record.reused},"reason":"${record.reason}","detail":${text(
-    record.detail,
-  )},"traceId":${formed(record.traceId)}}\n`;
-}
-
-function text(value: string | undefined): string {
-  return jsonText(value, MOST_TEXT);
-}
-
-function formed(value: string | undefined): string {
-  return jsonText(value, MOST_FORMED);
+  const { caller } = record;
+  const program = record.callerProgram ?? (caller === undefined ? undefined : callerText(caller));
+  line.ascii('{"log":"request","time":"').time(record.startedAt);
+  line.ascii('","id":').text(record.id, MOST_FORMED);
+  line.ascii(',"callerNode":').text(record.callerNode, MOST_TEXT);
+  line.ascii(',"callerService":').text(record.callerService, MOST_TEXT);
+  line.ascii(',"caller":').text(program, MOST_TEXT);
+  line.ascii(',"user":').text(caller?.user, MOST_TEXT);
+  line.ascii(',"callerAddress":').text(record.callerAddress, MOST_FORMED);
+  line.ascii(',"service":').text(record.service, MOST_TEXT);
+  line.ascii(',"instance":').text(record.instance, MOST_TEXT);
+  line.ascii(',"zone":').text(record.zone, MOST_TEXT);
+  line.ascii(',"path":"').ascii(record.path);
+  line.ascii('","method":').text(record.method, MOST_FORMED);
+  line.ascii(',"authority":').text(record.authority, MOST_TEXT);
+  line.ascii(',"target":').text(record.target, MOST_TARGET);
+  line.ascii(',"status":').number(record.status);
+  line.ascii(',"requestBytes":').number(record.requestBytes);
+  line.ascii(',"responseBytes":').number(record.responseBytes);
+  line.ascii(',"durationMs":').milliseconds(record.durationMs);
+  line.ascii(',"attempts":').number(record.attempts);
+  line.ascii(record.reused ? ',"reused":true,"reason":"' : ',"reused":false,"reason":"').ascii(record.reason);
+  line.ascii('","detail":').text(record.detail, MOST_TEXT);
+  line.ascii(',"traceId":').text(record.traceId, MOST_FORMED).ascii('}\n');
+  return line.take();
 }
