@@ -75,7 +75,7 @@ export class LineWriter {
 
   /** The line; the next one begins. */
   take(): string {
-    const line = this.#bytes.latin1Slice(0, this.#at);
+    const line = this.#bytes.toString('latin1', 0, this.#at);
     this.#at = 0;
     return line;
   }
