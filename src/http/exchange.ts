@@ -98,6 +98,7 @@ export class Exchange implements Seeker, UpstreamUser {
   #answerDone = false;
   #keep = false;
   #chunked = false;
+  #opaque = false;
   #over = false;
   #reason: RequestEndReason = 'done';
   #detail: string | undefined;
@@ -243,9 +244,9 @@ export class Exchange implements Seeker, UpstreamUser {
     else {
       const { agent } = pooled.start;
       this.#sentBefore = agent?.bytesSent ?? 0;
-      if (agent === undefined && !IDEMPOTENT.has(this.#request.method)) this.#replay = undefined;
       this.#owner.requests.blocked = false;
       this.#send(channel);
+      if (agent === undefined && !IDEMPOTENT.has(this.#request.method)) this.#replay = undefined;
     }
     channel.resume();
     if (!this.#requestDone) client.resume();
@@ -282,6 +283,7 @@ export class Exchange implements Seeker, UpstreamUser {
     this.#journal.status = head.status;
     this.#keep = this.#staysAfter(framing);
     this.#chunked = framing.kind === 'chunked';
+    this.#opaque = framing.kind === 'opaque';
     const connection = this.#connection();
     const changes: ResponseChanges = connection === undefined ? { framing } : { framing, connection };
     answers.begin(client, responseHeadText(head, changes), this.#chunked);
@@ -293,6 +295,8 @@ export class Exchange implements Seeker, UpstreamUser {
   }
 
   answerEnd(trailers: Fields | undefined): void {
+    // The end of the head that switches: what follows is told by `upstreamSwitched`.
+    if (this.#opaque) return;
     this.#owner.answers.end(trailers !== undefined && this.#chunked ? trailerLines(trailers, {}) : '');
     this.#answerDone = true;
     this.#settle();
