@@ -22,6 +22,8 @@ export interface HttpConnectionDependencies extends ExchangeDependencies {
   readonly requests: RequestSink;
   /** No connection is kept for further requests. */
   readonly draining: boolean;
+  /** The same target as the newest catalogue has it; undefined when that would take its connections elsewhere. */
+  current(target: SearchTarget): SearchTarget | undefined;
   /** The connection is over. */
   closed(connection: HttpConnection): void;
 }
@@ -35,7 +37,7 @@ export interface HttpConnectionDependencies extends ExchangeDependencies {
 export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, DenseSetMember {
   place = -1;
   readonly client: Channel;
-  readonly target: SearchTarget;
+  target: SearchTarget;
   readonly requests = new MessageWriter();
   readonly answers = new MessageWriter();
   origin: Origin;
@@ -49,6 +51,8 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
   /** Bytes of the next request, of one read at most: the caller is paused. */
   #rest: Uint8Array | undefined;
   #clientEnded = false;
+  /** What it was made to is something else by now: the caller is to connect anew. */
+  #outdated = false;
   #received = 0;
   #discarded = 0;
   #relay: Relay | undefined;
@@ -97,12 +101,13 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
   }
 
   get stays(): boolean {
-    return !this.#deps.draining;
+    return !this.#deps.draining && !this.#outdated;
   }
 
-  /** No further request is waited for; one that has begun is finished. */
+  /** No further request is waited for. One that has begun is finished, and a new connection gets its first one. */
   leave(): void {
-    if (this.#state === 'serving' && this.#exchange === undefined && this.#parser.idle) this.#close();
+    const waits = this.#count > 0 && this.#exchange === undefined && this.#parser.idle;
+    if (this.#state === 'serving' && waits) this.#close();
   }
 
   // The caller's side.
@@ -162,6 +167,9 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     if (callerProgram !== this.origin.program) {
       this.origin = { address: this.origin.address, program: callerProgram };
     }
+    const target = this.#deps.current(this.target);
+    if (target === undefined) this.#outdated = true;
+    else this.target = target;
     const journal = new RequestJournal(this.#deps.requests, this.#entry, ++this.#count, head);
     this.#exchange = new Exchange(head, journal, this, this.#deps);
     this.#exchange.begin();

@@ -24,6 +24,7 @@ export class HttpOutbound {
   readonly #connections = new DenseSet<HttpConnection>();
   readonly #deps: HttpConnectionDependencies;
   #draining = false;
+  #snapshot: Snapshot | undefined;
 
   constructor(dependencies: HttpOutboundDependencies) {
     const isDraining = () => this.#draining;
@@ -37,6 +38,7 @@ export class HttpOutbound {
       get draining() {
         return isDraining();
       },
+      current: (target) => this.#current(target),
       closed: (connection) => this.#connections.delete(connection),
     };
   }
@@ -50,7 +52,18 @@ export class HttpOutbound {
 
   /** The newest catalogue: idle channels to instances that left it are ended. */
   use(snapshot: Snapshot): void {
+    this.#snapshot = snapshot;
     this.pool.use(snapshot);
+  }
+
+  #current(target: SearchTarget): SearchTarget | undefined {
+    if (this.#snapshot === undefined) return target;
+    const service = this.#snapshot.services.get(target.service.name);
+    if (service === target.service) return target;
+    if (service?.protocol !== 'http') return undefined;
+    if (target.instance === undefined) return { service, instance: undefined };
+    const instance = service.instances.find(({ id }) => id === target.instance!.id);
+    return instance === undefined ? undefined : { service, instance };
   }
 
   /** Connections without a request are ended, the others with the answer to the one they have. */

@@ -1,95 +1,122 @@
 import { CHUNK_END, CHUNK_ROOM, lastChunkText, writeChunk, writeChunkStart } from '../http1/chunk-writer.ts';
 import type { Channel } from '../io/channel.ts';
 
-/** Room for a head (32 KiB at most, and what is added) and a good first piece of content. */
-const SCRATCH_BYTES = 128 << 10;
-
-/** Used within one call of `write` only, which copies what it cannot send. One for all writers of a worker. */
-const scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
+/** Room for every head (32 KiB of the sender's at most, and what is added), and for a good deal of content with it. */
+const GATHER_BYTES = 128 << 10;
+/** A larger piece of content is not worth a copy: it is written by itself. */
+const MAX_GATHERED_PIECE = 16 << 10;
 
 /**
- * Writes messages to a channel with as few writes as their parts allow: a head waits for the first piece of content, a
- * piece for the end. Pieces are views of what is being read, so `flush` is due before that read returns.
+ * Where heads and small pieces are put together; one for all writers of a worker, as one at a time has something in it.
+ * `write` of a channel copies what it cannot send.
+ */
+const gather = Buffer.allocUnsafeSlow(GATHER_BYTES);
+let gathered = 0;
+let gatherer: MessageWriter | undefined;
+
+/**
+ * Writes messages to a channel with as few writes as their parts allow. Nothing is written before the end of a message
+ * or `flush`, which is due before the read that the parts came from returns: large pieces are views of it.
  */
 export class MessageWriter {
-  /** The channel wants no more until it drains; to be set to false then. */
+  /** The channel wants no more until it drains; the owner sets it to false then. */
   blocked = false;
   /** Bytes given to channels so far. */
   written = 0;
   #channel: Channel | undefined;
-  #text = '';
+  /** A large piece, which waits to know whether anything follows it. */
   #piece: Uint8Array | undefined;
   #chunked = false;
 
-  /** Begins a message; `head` is latin1. What the last one left unwritten is forgotten. */
+  /** Begins a message; `head` is latin1. What another channel has not been given yet is forgotten. */
   begin(channel: Channel, head: string, chunked: boolean): void {
-    if (channel !== this.#channel) this.blocked = false;
-    this.#channel = channel;
-    this.#text = head;
-    this.#piece = undefined;
+    if (channel !== this.#channel) {
+      this.clear();
+      this.#channel = channel;
+    }
     this.#chunked = chunked;
+    this.#text(head);
   }
 
   /** A piece of the content; not empty. */
   content(piece: Uint8Array): void {
-    if (this.#piece !== undefined) this.#write(true, '');
-    this.#piece = piece;
+    this.#settle(true);
+    if (piece.length > MAX_GATHERED_PIECE) {
+      if (this.#chunked) {
+        this.#reserve(CHUNK_ROOM);
+        gathered = writeChunkStart(gather, gathered, piece.length);
+      }
+      this.#spill(true);
+      this.#piece = piece;
+      return;
+    }
+    this.#reserve(piece.length + CHUNK_ROOM);
+    if (this.#chunked) gathered = writeChunk(gather, gathered, piece);
+    else {
+      gather.set(piece, gathered);
+      gathered += piece.length;
+    }
   }
 
   /** The message is complete; `trailers` are lines made by `trailerLines`, for a chunked one. */
   end(trailers = ''): void {
-    this.#write(false, this.#chunked ? lastChunkText(trailers) : '');
+    this.#settle(this.#chunked);
+    if (this.#chunked) this.#text(lastChunkText(trailers));
+    this.#spill(false);
   }
 
   /** Writes what waits. */
   flush(): void {
-    if (this.#text !== '' || this.#piece !== undefined) this.#write(false, '');
+    this.#settle(false);
+    this.#spill(false);
   }
 
-  /** Lets go of the channel. */
+  /** Lets go of the channel, and of what it has not been given. */
   clear(): void {
+    if (gatherer === this) {
+      gatherer = undefined;
+      gathered = 0;
+    }
     this.#channel = undefined;
-    this.#text = '';
     this.#piece = undefined;
     this.blocked = false;
   }
 
-  #write(more: boolean, tail: string): void {
-    const text = this.#text;
-    const piece = this.#piece;
-    this.#text = '';
-    this.#piece = undefined;
-    if (piece === undefined) {
-      if (text !== '' || tail !== '') this.#give(scratch.subarray(0, put(tail, put(text, 0))), more);
-    } else if (text === '' && tail === '' && !this.#chunked) this.#give(piece, more);
-    else if (text.length + piece.length + CHUNK_ROOM + tail.length <= SCRATCH_BYTES) {
-      let at = put(text, 0);
-      if (this.#chunked) at = writeChunk(scratch, at, piece);
-      else {
-        scratch.set(piece, at);
-        at += piece.length;
-      }
-      this.#give(scratch.subarray(0, put(tail, at)), more);
-    } else this.#writeLarge(text, piece, tail, more);
+  #text(text: string): void {
+    this.#reserve(text.length);
+    gathered += gather.write(text, gathered, 'latin1');
   }
 
-  /** A piece that would have to be copied in vain. */
-  #writeLarge(text: string, piece: Uint8Array, tail: string, more: boolean): void {
-    let at = put(text, 0);
-    if (this.#chunked) at = writeChunkStart(scratch, at, piece.length);
-    if (at > 0) this.#give(scratch.subarray(0, at), true);
+  #settle(more: boolean): void {
+    const piece = this.#piece;
+    if (piece === undefined) return;
+    this.#piece = undefined;
     this.#give(piece, more || this.#chunked);
     if (!this.#chunked) return;
-    scratch.set(CHUNK_END, 0);
-    this.#give(scratch.subarray(0, put(tail, CHUNK_END.length)), more);
+    this.#reserve(CHUNK_END.length);
+    gather.set(CHUNK_END, gathered);
+    gathered += CHUNK_END.length;
+  }
+
+  /** Makes room for this many bytes, which is never more than the whole. */
+  #reserve(bytes: number): void {
+    if (gatherer === this && gathered + bytes > GATHER_BYTES) this.#spill(true);
+    if (gatherer === this) return;
+    if (gatherer !== undefined) gatherer.#spill(false);
+    gatherer = this;
+    gathered = 0;
+  }
+
+  #spill(more: boolean): void {
+    if (gatherer !== this) return;
+    const bytes = gather.subarray(0, gathered);
+    gatherer = undefined;
+    gathered = 0;
+    if (bytes.length > 0) this.#give(bytes, more);
   }
 
   #give(bytes: Uint8Array, more: boolean): void {
     this.written += bytes.length;
     if (!this.#channel!.write(bytes, more)) this.blocked = true;
   }
-}
-
-function put(text: string, at: number): number {
-  return text === '' ? at : at + scratch.write(text, at, 'latin1');
 }

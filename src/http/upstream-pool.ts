@@ -147,7 +147,11 @@ export class UpstreamPool implements UpstreamKeeper {
   #sweep(): void {
     this.#sweeping = undefined;
     const now = performance.now();
-    for (const upstream of this.#leaving) if (upstream.until <= now) upstream.channel.reset();
+    for (const upstream of this.#leaving) {
+      if (upstream.until > now) continue;
+      this.#leaving.delete(upstream);
+      upstream.channel.reset();
+    }
     for (const [key, list] of this.#idle) {
       const kept = list.filter(({ until }) => until > now);
       if (kept.length === list.length && kept.length > 0) continue;

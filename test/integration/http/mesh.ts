@@ -16,7 +16,7 @@ import type { OutboundRoute } from '../../../src/proxy/outbound-dependencies.ts'
 
 const ip = '127.0.0.1' as Ip;
 
-export function instanceAt(port: number): Instance {
+function instanceAt(port: number): Instance {
   return {
     id: `i${port}` as InstanceId,
     address: { ip, port },
@@ -232,7 +232,7 @@ export class HttpMesh {
 }
 
 /** A caller's socket, and what it was told. */
-export class RawCaller {
+class RawCaller {
   readonly socket: net.Socket;
   text = '';
   ended = false;
