@@ -11,7 +11,7 @@ import { WebSocket, WebSocketServer } from 'ws';
  *
  *   serve PORT NAME         the server, on every address: `/` answers NAME, `/blob/N` so many bytes in chunks with their
  *                           SHA-256 in a trailer, `/cut/N` and `/cut-chunked/N` so many and then a reset in the middle, `/head`
- *                           what it was asked, `/broken` an answer that breaks a rule; a WebSocket gets every message back
+ *                           what it was asked, `/wait/MS` NAME after so long, `/broken` an answer that breaks a rule; a WebSocket gets every message back
  *   load HOST PORT PARALLEL GET / on so many connections that stay, one after the other, until SIGTERM
  *   watch HOST PORT MS      GET / again and again on one connection: a line `saw STATUS MESH-ERROR` for each, until SIGTERM
  *   slow HOST PORT BYTES    GET /blob/BYTES: reads the beginning, says `begun`, and reads the rest after SIGTERM
@@ -55,7 +55,8 @@ function answer(request: IncomingMessage, response: ServerResponse, name: string
     response.end(JSON.stringify({ method: request.method, url: request.url, headers: request.headers }));
   } else if (verb === 'broken') {
     request.socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc');
-  } else response.end(`${name}\n`);
+  } else if (verb === 'wait') setTimeout(() => response.end(`${name}\n`), length);
+  else response.end(`${name}\n`);
 }
 
 interface Answer {
