@@ -11,6 +11,9 @@ const MAX_GATHERED_PIECE = 16 << 10;
  * `write` of a channel copies what it cannot send.
  */
 const gather = Buffer.allocUnsafeSlow(GATHER_BYTES);
+/** Views of its first bytes, by length: making one costs more than anything else here, and lengths come again and again. */
+const VIEWS = 1024;
+const views: (Uint8Array | undefined)[] = Array.from({ length: VIEWS }, () => undefined);
 let gathered = 0;
 let gatherer: MessageWriter | undefined;
 
@@ -109,7 +112,7 @@ export class MessageWriter {
 
   #spill(more: boolean): void {
     if (gatherer !== this) return;
-    const bytes = gather.subarray(0, gathered);
+    const bytes = gatheredBytes();
     gatherer = undefined;
     gathered = 0;
     if (bytes.length > 0) this.#give(bytes, more);
@@ -119,4 +122,12 @@ export class MessageWriter {
     this.written += bytes.length;
     if (!this.#channel!.write(bytes, more)) this.blocked = true;
   }
+}
+
+function gatheredBytes(): Uint8Array {
+  const known = views[gathered % VIEWS];
+  if (known?.length === gathered) return known;
+  const view = gather.subarray(0, gathered);
+  views[gathered % VIEWS] = view;
+  return view;
 }
