@@ -42,8 +42,10 @@ export async function runScenario(
   effort: Effort,
   progress: Progress,
 ): Promise<Series[]> {
+  const { name, role, protocol = 'tcp' } = scenario;
   const subjects = all.filter(
-    ({ roles, scenarios }) => roles.includes(scenario.role) && (scenarios?.includes(scenario.name) ?? true),
+    ({ roles, protocols = ['tcp'], scenarios = [name] }) =>
+      roles.includes(role) && protocols.includes(protocol) && scenarios.includes(name),
   );
   const plan = turns(scenario, subjects.length, effort.rounds);
   const samples = new Map<string, Sample[]>();
@@ -125,7 +127,9 @@ async function measureFresh(
 /** Starts a subject and waits until its backend is reached through it. */
 async function start(site: Site, scenario: Scenario, subject: Subject, index: number): Promise<Bench> {
   const backend = site.backends[index]!;
-  const bench = { site, backend, subject: await subject.start(site, backend, scenario.role) };
+  const { role, protocol = 'tcp' } = scenario;
+  const running = await subject.start(site, backend, role, protocol);
+  const bench = { site, backend, subject: running };
   const way = bench.subject.pids.length === 0 ? 'direct' : 'proxied';
   await guarded(bench, subject, () => waitForRoute(site, backend, way, bench.subject.alive));
   return bench;

@@ -19,4 +19,6 @@ export const targets: readonly Target[] = [
   { scenario: 'tunnel', connections: 32, metric: 'cpuUsPerRequest', sense: 'at most', ratio: 0.65 },
   { scenario: 'tunnel', connections: 32, metric: 'requestsPerSecond', sense: 'at least', ratio: 1.4 },
   { scenario: 'tunnel', connections: 1, metric: 'p50Us', sense: 'at most', ratio: 1.3 },
+  { scenario: 'http', connections: 32, metric: 'cpuUsPerRequest', sense: 'at most', ratio: 1.15 },
+  { scenario: 'http-tunnel', connections: 32, metric: 'cpuUsPerRequest', sense: 'at most', ratio: 0.8 },
 ];

@@ -74,4 +74,25 @@ export const requestScenarios: readonly Scenario[] = [
     lives: 'rounds',
     measure: oneEach,
   },
+  {
+    name: 'http',
+    title: 'HTTP requests over kept connections, each read by one proxy that knows 100 services',
+    role: 'single',
+    protocol: 'http',
+    connections: [1, 32, 128],
+    reference: 'haproxy',
+    lives: 'rounds',
+    measure: keptAlive,
+  },
+  {
+    name: 'http-tunnel',
+    title:
+      'HTTP requests over kept connections, each read, through two proxies with mutual TLS 1.3 between them',
+    role: 'pair',
+    protocol: 'http',
+    connections: [1, 32, 128],
+    reference: 'haproxy',
+    lives: 'rounds',
+    measure: keptAlive,
+  },
 ];

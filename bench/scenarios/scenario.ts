@@ -1,6 +1,6 @@
 import type { Sample } from '../measure/sample.ts';
 import type { Backend, Site } from '../site.ts';
-import type { Role, RunningSubject } from '../subjects/subject.ts';
+import type { Protocol, Role, RunningSubject } from '../subjects/subject.ts';
 
 /** A subject at work: what a scenario measures. */
 export interface Bench {
@@ -15,6 +15,8 @@ export interface Scenario {
   /** One line for `--list` and above the table. */
   readonly title: string;
   readonly role: Role;
+  /** What subjects know of the traffic; by default that it is TCP. */
+  readonly protocol?: Protocol;
   /** Numbers of connections, each measured by itself. */
   readonly connections: readonly number[];
   /** The subject that the ratios refer to. */

@@ -4,6 +4,7 @@ import type { Subject } from './subject.ts';
 export const direct: Subject = {
   name: 'direct',
   roles: ['single', 'pair'],
+  protocols: ['tcp', 'http'],
   missing: async () => undefined,
   start: async () => ({ pids: [], alive: () => true, output: () => '', stop: async () => undefined }),
 };

@@ -4,7 +4,8 @@ import { type KeyMaterial, makeCertificates } from '../certificates.ts';
 import { hasProgram, ManagedProcess, PROXY_UID } from '../process.ts';
 import type { Backend, Site } from '../site.ts';
 import { type Host, redirect } from '../topology.ts';
-import { type Role, type RunningSubject, running, type Subject } from './subject.ts';
+import { nearHttp, singleHttp } from './haproxy-http.ts';
+import { type Protocol, type Role, type RunningSubject, running, type Subject } from './subject.ts';
 
 /** Settings that differ between the two ways of running HAProxy. */
 interface Tuning {
@@ -27,12 +28,14 @@ defaults
   timeout server 1h
 `;
 
-/** HAProxy in TCP mode as it is usually run; a pair opens one TLS connection for each connection of a client. */
+/** HAProxy as it is usually run; of TCP a pair opens one TLS connection for each connection of a client. */
 export const haproxy: Subject = {
   name: 'haproxy',
   roles: ['single', 'pair'],
+  protocols: ['tcp', 'http'],
   missing,
-  start: (site, backend, role) => start(site, backend, role, { global: '', defaults: 'option splice-auto' }),
+  start: (site, backend, role, protocol) =>
+    start(site, backend, role, { global: '', defaults: 'option splice-auto' }, protocol),
 };
 
 /**
@@ -55,7 +58,13 @@ async function missing(): Promise<string | undefined> {
   return (await hasProgram('haproxy')) ? undefined : 'haproxy is not installed';
 }
 
-async function start(site: Site, backend: Backend, role: Role, tuning: Tuning): Promise<RunningSubject> {
+async function start(
+  site: Site,
+  backend: Backend,
+  role: Role,
+  tuning: Tuning,
+  protocol: Protocol = 'tcp',
+): Promise<RunningSubject> {
   const directory = join(site.directory, `haproxy-${backend.index}`);
   mkdirSync(directory);
   // A port for each of the two services, as the near side has no cheaper way to tell them apart.
@@ -68,10 +77,20 @@ async function start(site: Site, backend: Backend, role: Role, tuning: Tuning): 
     const placement = { namespace: host.namespace, part: 'subject', unprivileged: true } as const;
     return new ManagedProcess(`haproxy ${name}`, placement, ['haproxy', '-db', '-f', file]);
   };
-  if (role === 'single') return running([launch('single', site.client, single(capture))]);
+  const isHttp = protocol === 'http';
+  if (role === 'single') {
+    const body = isHttp ? singleHttp(directory, capture, backend) : single(capture);
+    return running([launch('single', site.client, body)]);
+  }
   const keys = await makeCertificates(directory);
   const tunnel = 9300 + 2 * backend.index;
-  const near = launch('near', site.client, nearSide(site, capture, tunnel, keys));
+  const near = launch(
+    'near',
+    site.client,
+    isHttp
+      ? nearHttp(site, directory, { capture, tunnel }, backend, keys)
+      : nearSide(site, capture, tunnel, keys),
+  );
   const far = launch('far', site.server, farSide(site, backend, tunnel, keys));
   const port = { kind: 'tls', address: site.server.address, port: tunnel, ...keys } as const;
   return running([near, far], { port, pids: [far.pid] });

@@ -1,6 +1,7 @@
 import { direct } from './direct.ts';
 import { haproxy, haproxyBulk } from './haproxy.ts';
 import { meshNode } from './mesh-node.ts';
+import { nginx } from './nginx.ts';
 import { nginxStream } from './nginx-stream.ts';
 import { redsocks } from './redsocks.ts';
 import type { Subject } from './subject.ts';
@@ -12,6 +13,7 @@ export const subjects: readonly Subject[] = [
   haproxy,
   haproxyBulk,
   meshNode,
+  nginx,
   nginxStream,
   redsocks,
   v2ray,

@@ -6,7 +6,8 @@ import type { ConfigInput } from '../../src/config/schema.ts';
 import { ManagedProcess, PROXY_UID, run } from '../process.ts';
 import type { Backend, Site } from '../site.ts';
 import type { Host } from '../topology.ts';
-import { running, type Subject } from './subject.ts';
+import { otherServices } from './services.ts';
+import { type Protocol, type Role, running, type Subject } from './subject.ts';
 
 /** The built product: `npm run bench` builds it first. */
 const PROGRAM = fileURLToPath(new URL('../../../dist/main.js', import.meta.url));
@@ -17,8 +18,9 @@ const TUNNEL_PORT = 15008;
 export const meshNode: Subject = {
   name: 'mesh-node',
   roles: ['single', 'pair'],
+  protocols: ['tcp', 'http'],
   missing: async () => (existsSync(PROGRAM) ? undefined : 'mesh-node is not built'),
-  async start(site, backend, role) {
+  async start(site, backend, role, protocol) {
     const directory = join(site.directory, `mesh-node-${backend.index}`);
     mkdirSync(directory);
     const authority = join(directory, 'authority');
@@ -27,6 +29,7 @@ export const meshNode: Subject = {
       host: site.client,
       name: 'near',
       role,
+      protocol,
       directory,
       authority,
     });
@@ -35,6 +38,7 @@ export const meshNode: Subject = {
       host: site.server,
       name: 'far',
       role,
+      protocol,
       directory,
       authority,
     });
@@ -51,7 +55,8 @@ function command(...line: string[]): Promise<string> {
 interface NodePlan {
   readonly host: Host;
   readonly name: string;
-  readonly role: 'single' | 'pair';
+  readonly role: Role;
+  readonly protocol: Protocol;
   readonly directory: string;
   readonly authority: string;
 }
@@ -82,7 +87,7 @@ async function startNode(site: Site, backend: Backend, plan: NodePlan) {
   };
   writeFileSync(at('mesh-node.yaml'), stringify(config));
   writeFileSync(at('allow-list'), '');
-  writeFileSync(at('catalogue.d/bench.yaml'), stringify(catalogue(site, backend, plan.role)));
+  writeFileSync(at('catalogue.d/bench.yaml'), stringify(catalogue(site, backend, plan)));
   giveAway(home);
   const placement = {
     namespace: plan.host.namespace,
@@ -94,19 +99,24 @@ async function startNode(site: Site, backend: Backend, plan: NodePlan) {
   return { files, process: new ManagedProcess(`mesh-node ${plan.name}`, placement, line) };
 }
 
-/** The two services; in a pair the far node serves them, otherwise no node does and they are reached directly. */
-function catalogue(site: Site, backend: Backend, role: 'single' | 'pair') {
+/** The services; in a pair the far node serves them, otherwise no node does and they are reached directly. */
+function catalogue(site: Site, backend: Backend, { role, protocol }: NodePlan) {
   const service = (name: string, to: { readonly address: string; readonly port: number }) => ({
     name,
-    protocol: 'tcp',
+    protocol,
     instances: [{ address: `${to.address}:${to.port}`, ...(role === 'pair' ? { node: 'far' } : {}) }],
   });
   const hosts = [
     { name: 'near', host: site.client },
     { name: 'far', host: site.server },
   ];
+  const others = protocol === 'http' ? otherServices : [];
   return {
-    services: [service('web', backend.http), service('bulk', backend.bulk)],
+    services: [
+      service('web', backend.http),
+      service('bulk', backend.bulk),
+      ...others.map(({ name, address }) => service(name, { address, port: 80 })),
+    ],
     nodes: hosts.map(({ name, host }) => ({
       name,
       zone: 'default',

@@ -7,6 +7,9 @@ import type { Backend, Site } from '../site.ts';
  */
 export type Role = 'single' | 'pair';
 
+/** What a subject reads: nothing of what it carries, or each request and answer, with 100 services to choose from. */
+export type Protocol = 'tcp' | 'http';
+
 /** How simulated peers connect to a subject that accepts them. */
 export interface PeerPort {
   readonly kind: 'tls' | 'mesh';
@@ -36,10 +39,12 @@ export interface Subject {
   readonly roles: readonly Role[];
   /** The only scenarios in which it makes sense; by default all of its roles. */
   readonly scenarios?: readonly string[];
+  /** By default `tcp`. */
+  readonly protocols?: readonly Protocol[];
   /** Why it cannot be measured here (a program is not installed); undefined when it can. */
   missing(): Promise<string | undefined>;
   /** Starts it for one backend; need not wait until it is ready. */
-  start(site: Site, backend: Backend, role: Role): Promise<RunningSubject>;
+  start(site: Site, backend: Backend, role: Role, protocol: Protocol): Promise<RunningSubject>;
 }
 
 /** What nearly every subject returns: these processes. */

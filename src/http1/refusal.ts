@@ -1,12 +1,12 @@
 import { MeshError } from '../model/errors.ts';
+import type { RefusalReason } from '../model/request.ts';
+
+export type { RefusalReason } from '../model/request.ts';
 
 /** Who wrote the message. */
 export type Side = 'request' | 'response';
 
-/**
- * Why a message is refused, with the status that a client gets and the rule that was broken. A closed set: metrics
- * and the `mesh-error` header use it as a label.
- */
+/** Why a message is refused, with the status that a client gets and the rule that was broken. */
 export const refusals = {
   'request-line': [400, 'the request line is malformed (RFC 9112, 3)'],
   'method-unknown': [501, 'the method is not known (RFC 9110, 9.1)'],
@@ -47,8 +47,7 @@ export const refusals = {
   'too-many-interim': [502, 'too many interim answers (RFC 9110, 15.2)'],
   'unasked-response': [502, 'bytes of an answer that nobody asked for (RFC 9112, 9.2)'],
   incomplete: [400, 'the connection ended within a message (RFC 9112, 8)'],
-} as const satisfies Readonly<Record<string, readonly [status: number, text: string]>>;
-export type RefusalReason = keyof typeof refusals;
+} as const satisfies Readonly<Record<RefusalReason, readonly [status: number, text: string]>>;
 
 /** Status of an agent's own answer for whatever is wrong with a server's (RFC 9110, 15.6.3). */
 const BAD_GATEWAY = 502;

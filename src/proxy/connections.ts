@@ -9,10 +9,20 @@ import type {
 } from '../model/connection.ts';
 import { DenseSet, type DenseSetMember } from '../model/dense-set.ts';
 import type { InstanceId, NodeName, ServiceName } from '../model/service.ts';
-import type { Relay, RelayEnd } from './relay.ts';
+import type { RelayEnd } from './relay.ts';
 
 /** A connection as it stands, for `mesh-node status connections`. */
 export type LiveConnection = Omit<ConnectionRecord, 'durationMs' | 'zone' | 'attempts' | 'reason' | 'detail'>;
+
+/** What carries a connection's bytes, and counts them. */
+export interface Carrier {
+  /** From the caller. */
+  readonly bytesSent: number;
+  /** To the caller. */
+  readonly bytesReceived: number;
+  /** True when exactly one side has said that it is finished. */
+  readonly halfClosed: boolean;
+}
 
 /** What is known of a connection when it begins. */
 export interface ConnectionStart {
@@ -53,7 +63,7 @@ export class ConnectionEntry implements DenseSetMember {
   path: ConnectionPath = 'none';
   attempts = 0;
   /** Set once both sides are joined. */
-  relay: Relay | undefined;
+  relay: Carrier | undefined;
   /** Ends the connection from our side; given by its owner. */
   abort: (end: RelayEnd) => void = () => {};
   readonly #startedHr = performance.now();

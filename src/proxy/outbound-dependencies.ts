@@ -32,6 +32,8 @@ export interface OpenedPath {
   readonly viaAgent: boolean;
   /** The channel, where it is a stream to that agent. */
   readonly agent?: AgentStream;
+  /** It goes past an agent that could not be reached. */
+  readonly past?: true;
 }
 
 /** Told when a pick is over: how it went, for outlier ejection and least connections. */
@@ -44,9 +46,8 @@ export interface PickToken {
   finished(): void;
 }
 
-/** What an outbound connection needs from the stages; composed in the worker. */
-export interface OutboundDependencies {
-  route(destination: OriginalDestination): OutboundRoute;
+/** What the search for an upstream needs from the stages. */
+export interface SearchDependencies {
   pick(service: Service, exclude: ReadonlySet<Instance>): Instance | undefined;
   /** An attempt begins: the first one is 1. */
   started(service: Service, instance: Instance, path: ConnectionPath, attempt: number): PickToken;
@@ -58,17 +59,32 @@ export interface OutboundDependencies {
   unreached(service: Service, tried: ReadonlySet<Instance>, only: Instance | undefined): void;
   /** The way past an agent that cannot be reached. */
   past(service: Service, instance: Instance, origin: Origin): Channel;
-  /** To where a connection was going. */
-  direct(endpoint: Endpoint): Channel;
   /** Calls `expired` once, about then; the answer takes it back. Cheap: there is one for many connections. */
   after(milliseconds: number, expired: () => void): () => void;
+  settings(): OutboundSettings;
+}
+
+/** Takes a caller's connection over whose service speaks HTTP: channel, journal and `abort` are its own from then on. */
+export type HttpHandler = (
+  client: Channel,
+  entry: ConnectionEntry,
+  origin: Origin,
+  target: { readonly service: Service; readonly instance: Instance | undefined },
+) => void;
+
+/** What an outbound connection needs from the stages; composed in the worker. */
+export interface OutboundDependencies extends SearchDependencies {
+  route(destination: OriginalDestination): OutboundRoute;
+  /** To where a connection was going. */
+  direct(endpoint: Endpoint): Channel;
+  /** Absent: HTTP is carried as any other bytes. */
+  readonly http?: HttpHandler;
   readonly callerNode: NodeName;
   callerService(): ServiceName | undefined;
   /** Finds out who calls, for the entry; answers why the connection must be refused, or undefined. */
   admit(entry: ConnectionEntry, from: ClientAddress, to: Endpoint, listener: Endpoint): string | undefined;
   /** Whether the allow-list names the caller; undefined until its name is known (`entry.naming`). */
   exempt(entry: ConnectionEntry): boolean | undefined;
-  settings(): OutboundSettings;
 }
 
 export interface OutboundSettings {

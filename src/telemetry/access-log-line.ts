@@ -1,33 +1,34 @@
 import { callerText } from '../model/caller.ts';
 import type { ConnectionRecord } from '../model/connection.ts';
+import { LineWriter } from './line-writer.ts';
 
-/** Longest `detail` that is written; a line then stays well under the 4,096 bytes that a pipe takes in one piece. */
-const MOST_DETAIL = 256;
-const PLAIN = /^[ !#-[\]-~]*$/;
+/** Longest text that is written; a line then stays under the 4,096 bytes that a pipe takes in one piece. */
+const MOST_TEXT = 256;
 
-/**
- * One JSON line in ASCII, so that its length is its number of bytes. Put together by hand: 0.7 µs;
- * JSON.stringify takes 1.7 µs and a pino call 1.25 µs for the same line (Node 20.20).
- */
+const line = new LineWriter();
+
+/** One JSON line in ASCII, so that its length is its number of bytes. */
 export function accessLogLine(record: ConnectionRecord): string {
-  return `{"log":"access","time":"${new Date(record.startedAt).toISOString()}","id":${text(record.id)},"direction":"${
-    record.direction
-  }","callerNode":${text(record.callerNode)},"callerService":${text(record.callerService)},"caller":${text(
-    record.callerProgram ?? (record.caller === undefined ? undefined : callerText(record.caller)),
-  )},"user":${text(record.caller?.user)},"callerAddress":${text(
-    record.callerAddress,
-  )},"destination":${text(record.destination)},"service":${text(record.service)},"instance":${text(
-    record.instance,
-  )},"zone":${text(record.zone)},"path":"${record.path}","bytesSent":${record.bytesSent},"bytesReceived":${
-    record.bytesReceived
-  },"durationMs":${Math.round(record.durationMs * 1000) / 1000},"attempts":${record.attempts},"reason":"${
-    record.reason
-  }","detail":${text(record.detail)}}\n`;
-}
-
-function text(value: string | undefined): string {
-  if (value === undefined) return 'null';
-  if (value.length <= MOST_DETAIL && PLAIN.test(value)) return `"${value}"`;
-  const cut = value.length > MOST_DETAIL ? value.slice(0, MOST_DETAIL) : value;
-  return JSON.stringify(cut).replace(/[^ -~]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  const { caller } = record;
+  const program = record.callerProgram ?? (caller === undefined ? undefined : callerText(caller));
+  line.ascii('{"log":"access","time":"').time(record.startedAt);
+  line.ascii('","id":').text(record.id, MOST_TEXT);
+  line.ascii(',"direction":"').ascii(record.direction);
+  line.ascii('","callerNode":').text(record.callerNode, MOST_TEXT);
+  line.ascii(',"callerService":').text(record.callerService, MOST_TEXT);
+  line.ascii(',"caller":').text(program, MOST_TEXT);
+  line.ascii(',"user":').text(caller?.user, MOST_TEXT);
+  line.ascii(',"callerAddress":').text(record.callerAddress, MOST_TEXT);
+  line.ascii(',"destination":').text(record.destination, MOST_TEXT);
+  line.ascii(',"service":').text(record.service, MOST_TEXT);
+  line.ascii(',"instance":').text(record.instance, MOST_TEXT);
+  line.ascii(',"zone":').text(record.zone, MOST_TEXT);
+  line.ascii(',"path":"').ascii(record.path);
+  line.ascii('","bytesSent":').number(record.bytesSent);
+  line.ascii(',"bytesReceived":').number(record.bytesReceived);
+  line.ascii(',"durationMs":').milliseconds(record.durationMs);
+  line.ascii(',"attempts":').number(record.attempts);
+  line.ascii(',"reason":"').ascii(record.reason);
+  line.ascii('","detail":').text(record.detail, MOST_TEXT).ascii('}\n');
+  return line.take();
 }

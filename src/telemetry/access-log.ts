@@ -1,10 +1,12 @@
 import { close, open, write } from 'node:fs';
 import type { ConnectionRecord } from '../model/connection.ts';
+import type { RequestRecord } from '../model/request.ts';
 import { accessLogLine } from './access-log-line.ts';
+import { requestLogLine } from './request-log-line.ts';
 
 /**
  * Most bytes of one write to stdout: PIPE_BUF. The workers share one pipe or journal socket, and only writes up to
- * this size never mix with each other's. A line is at most about 3,500 bytes.
+ * this size never mix with each other's. No line is longer.
  */
 const STDOUT_BATCH = 4096;
 /** Most bytes of one write to a file; appends to a file never mix. */
@@ -37,7 +39,7 @@ export interface AccessLogOptions {
 }
 
 /**
- * Writes one JSON line for each connection, at its end. Never blocks and never throws: lines wait in memory up to a
+ * Writes one JSON line for each connection, and for each request of HTTP, at its end. Never blocks and never throws: lines wait in memory up to a
  * bound, one write is under way at a time (in libuv's pool, so a stopped reader holds one thread and not the loop),
  * and what does not fit is dropped and counted.
  */
@@ -72,8 +74,19 @@ export class AccessLog {
 
   /** Takes the record of a connection that ended. */
   write(record: ConnectionRecord): void {
-    if (this.#options.target === 'off' || this.#closed) return;
-    const line = accessLogLine(record);
+    if (this.#writes) this.#take(accessLogLine(record));
+  }
+
+  /** Takes the record of a request that ended. */
+  writeRequest(record: RequestRecord): void {
+    if (this.#writes) this.#take(requestLogLine(record));
+  }
+
+  get #writes(): boolean {
+    return this.#options.target !== 'off' && !this.#closed;
+  }
+
+  #take(line: string): void {
     if (this.#waitingBytes + line.length > this.#options.bufferBytes) {
       this.#drop(1);
       return;

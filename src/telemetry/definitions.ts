@@ -44,6 +44,8 @@ const LATENCY = [
 ];
 /** From one small request to a database pool's connection. */
 const LIFETIME = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800, 3600, 21600, 86400];
+/** From an answer out of memory to one that nobody waits for any more. There is one for each service: not too many. */
+const ANSWER = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
 
 export const metrics = {
   connections: counter(
@@ -81,6 +83,28 @@ export const metrics = {
     'Life of a connection, from its acceptance to the end of both halves.',
     ['direction', 'path'],
     LIFETIME,
+  ),
+  requests: counter(
+    'requests',
+    'Requests of HTTP that ended, by service, class of the status (none: no answer), path taken and reason of the end (protocol: see request_refusals).',
+    ['service', 'status_class', 'path', 'reason'],
+  ),
+  requestsActive: gauge('requests_active', 'Requests of HTTP that have begun and not ended.', []),
+  requestDuration: histogram(
+    'request_duration_seconds',
+    'From the head of a request to the end of its answer; 1xx: of an upgraded connection, to its end.',
+    ['service', 'status_class'],
+    ANSWER,
+  ),
+  requestRefusals: counter(
+    'request_refusals',
+    'Requests that were refused, or failed by their answer, because a message broke a rule of HTTP, by rule.',
+    ['rule'],
+  ),
+  requestChannels: counter(
+    'request_channels',
+    'Requests that went to an instance, by their channel to it: new, or reused after an earlier request.',
+    ['service', 'channel'],
   ),
   connectDuration: histogram(
     'connect_duration_seconds',

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { adminSocket, type ReadyAnswer, type StatusAnswer } from '../../src/admin/api.ts';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import type { ConnectionRecord } from '../../src/model/connection.ts';
+import type { RequestRecord } from '../../src/model/request.ts';
 import { must, type Outcome, type Running, run, waitFor } from './process.ts';
 import { type Host, REPOSITORY, type Topology, type User } from './topology.ts';
 
@@ -108,11 +109,19 @@ export interface MeshPlan {
   readonly config?: ConfigInput;
 }
 
-/** A line of the access log. */
+/** A line of the access log about a connection. */
 export type AccessLine = {
   readonly [Key in keyof Omit<ConnectionRecord, 'caller' | 'callerProgram'>]: ConnectionRecord[Key] | null;
 } & {
   /** `unit:…`, `container:…`, `user:…` or `unknown`. */
+  readonly caller: string | null;
+  readonly user: string | null;
+};
+
+/** A line of the access log about a request: `undefined` is written as null. */
+type RequestLine = {
+  readonly [Key in keyof Omit<RequestRecord, 'caller' | 'callerProgram'>]: RequestRecord[Key] | null;
+} & {
   readonly caller: string | null;
   readonly user: string | null;
 };
@@ -331,11 +340,17 @@ export class MeshHost {
 
   /** Every connection that has ended so far. */
   async accessLog(): Promise<AccessLine[]> {
+    return (await this.#logLines('access')).map((line) => JSON.parse(line) as AccessLine);
+  }
+
+  /** Every request of HTTP that has ended so far. */
+  async requestLog(): Promise<RequestLine[]> {
+    return (await this.#logLines('request')).map((line) => JSON.parse(line) as RequestLine);
+  }
+
+  async #logLines(kind: 'access' | 'request'): Promise<string[]> {
     const text = await readFile(join(this.directory, 'log/access.log'), 'utf8').catch(() => '');
-    return text
-      .split('\n')
-      .filter((line) => line.startsWith('{'))
-      .map((line) => JSON.parse(line) as AccessLine);
+    return text.split('\n').filter((line) => line.startsWith(`{"log":"${kind}"`));
   }
 
   /** Waits for an access-log line: lines are written when a connection has ended, and in blocks. */

@@ -81,6 +81,11 @@ const wrong: Readonly<Record<string, readonly (readonly [from: string, to: strin
   'proxy-below-daemon': [
     ['src/proxy/a.ts', '../daemon/ok.ts'],
     ['src/proxy/b.ts', '../admin/ok.ts'],
+    ['src/proxy/d.ts', '../http/ok.ts'],
+  ],
+  'http-above-proxy': [
+    ['src/http/a.ts', '../daemon/ok.ts'],
+    ['src/http/b.ts', '../tunnel/ok.ts'],
   ],
   'daemon-and-admin-below-cli': [
     ['src/daemon/a.ts', '../cli/ok.ts'],
@@ -89,6 +94,7 @@ const wrong: Readonly<Record<string, readonly (readonly [from: string, to: strin
   'admin-apart-from-daemon': [
     ['src/admin/b.ts', '../daemon/ok.ts'],
     ['src/admin/c.ts', '../capture/ok.ts'],
+    ['src/admin/d.ts', '../http/ok.ts'],
   ],
   'poller-has-one-room': [['src/proxy/c.ts', 'koffi']],
 };
@@ -110,7 +116,7 @@ describe('the rules themselves', () => {
       'balance',
       'tunnel',
     ];
-    for (const room of [...rooms, 'zone', 'identity', 'proxy', 'daemon', 'admin', 'cli']) {
+    for (const room of [...rooms, 'zone', 'identity', 'proxy', 'http', 'daemon', 'admin', 'cli']) {
       mkdirSync(join(fixture, 'src', room), { recursive: true });
       writeFileSync(join(fixture, 'src', room, 'ok.ts'), 'export const ok = 1;\n');
     }

@@ -61,7 +61,13 @@ export const telemetry = z
         z.string().regex(/^\//, 'expected stdout, off or an absolute path').meta({ title: 'absolute path' }),
       ])
       .default('stdout')
-      .describe('Where one JSON line for each connection goes.'),
+      .describe('Where one JSON line for each connection, and for each request of HTTP, goes.'),
+    accessLogRequests: z
+      .enum(['all', 'failed', 'off'])
+      .default('all')
+      .describe(
+        'Which requests have a line; failed: those that did not end in order, or with a status of 500 or more.',
+      ),
     accessLogBuffer: size('4MiB').describe(
       'Most bytes waiting to be written; lines beyond it are dropped and counted.',
     ),

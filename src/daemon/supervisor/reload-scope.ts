@@ -35,6 +35,7 @@ const LIVE: readonly string[] = [
   'daemon.orphanTimeout',
   'daemon.suspendTimeout',
   'telemetry.logLevel',
+  'telemetry.accessLogRequests',
   'telemetry.flushInterval',
 ];
 

@@ -10,6 +10,7 @@ import { ZoneRelay } from '../../proxy/zone-relay.ts';
 import { AccessLog } from '../../telemetry/access-log.ts';
 import type { MetricsDelta } from '../../telemetry/counters.ts';
 import type { Log } from '../../telemetry/log.ts';
+import { RequestRecorder } from '../../telemetry/request-recorder.ts';
 import { judgeRelay } from '../../zone/relay-request.ts';
 import type { WorkerList, WorkerListing, WorkerSettings } from '../control/messages.ts';
 import { descriptorShortage, VitalCounts, type Vitals } from '../guard/vitals.ts';
@@ -79,6 +80,11 @@ export class NodeDataPlane implements DataPlane {
     this.#egress = new Egress({
       ...{ log, own, poller: this.#poller, metrics: this.#metrics, connections: this.#connections },
       lastLeg: this.#lastLeg,
+      requests: new RequestRecorder(
+        this.#metrics.requests,
+        this.#accessLog,
+        () => this.#settings.config.telemetry.accessLogRequests,
+      ),
       settings: () => this.#settings,
       openStream: (target, request) => this.#tunnels.open(target, request),
       onOutages: (down) => this.#onOutages(down),

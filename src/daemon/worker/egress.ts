@@ -1,14 +1,17 @@
 import { Balancer } from '../../balance/balancer.ts';
 import type { Outages } from '../../balance/outages.ts';
 import type { SourcePorts } from '../../caller/source-ports.ts';
+import { HttpOutbound } from '../../http/http-outbound.ts';
 import type { Poller } from '../../io/poller.ts';
 import { type Endpoint, parseEndpoint } from '../../model/address.ts';
+import type { RequestSink } from '../../model/request.ts';
 import type { NodeName, ServiceName } from '../../model/service.ts';
 import { type Claim, emptySnapshot, type Snapshot } from '../../model/snapshot.ts';
 import { CallerDesk } from '../../proxy/caller-desk.ts';
 import type { Connections } from '../../proxy/connections.ts';
 import { ExemptCallers } from '../../proxy/exempt-callers.ts';
 import { Outbound } from '../../proxy/outbound.ts';
+import type { SearchDependencies } from '../../proxy/outbound-dependencies.ts';
 import { Paths } from '../../proxy/paths.ts';
 import { lookup } from '../../route/lookup.ts';
 import type { Log } from '../../telemetry/log.ts';
@@ -30,6 +33,8 @@ interface EgressOptions {
   readonly connections: Connections;
   readonly own: OwnListenerSet;
   readonly lastLeg: LastLeg;
+  /** Is told of every request of HTTP. */
+  readonly requests: RequestSink;
   settings(): WorkerSettings;
   /** Through the tunnel to another agent; undefined while this node has no certificate. */
   openStream(target: TunnelTarget, request: OpenRequest): TunnelStream | undefined;
@@ -47,6 +52,7 @@ export class Egress {
   readonly #outages: Outages;
   readonly #callers: CallerSource;
   readonly #exempt = new ExemptCallers();
+  readonly #http: HttpOutbound;
   #snapshot: Snapshot = emptySnapshot;
 
   constructor(options: EgressOptions) {
@@ -71,7 +77,14 @@ export class Egress {
     this.paths = this.#makePaths();
     this.#callers = new CallerSource(log);
     this.#outages = this.#makeOutages();
-    this.outbound = this.#makeOutbound();
+    const search = this.#searchDependencies();
+    this.#http = new HttpOutbound({
+      ...search,
+      node: settings.node,
+      requests: options.requests,
+      reusing: (service, instance) => this.#balancer.started(service, instance),
+    });
+    this.outbound = this.#makeOutbound(search);
   }
 
   /** What cannot be reached at all. */
@@ -94,6 +107,7 @@ export class Egress {
     this.#snapshot = snapshot;
     this.#balancer.use(snapshot);
     this.#outages.use(snapshot);
+    this.#http.use(snapshot);
   }
 
   /** Looks around for callers now, so that the first of them find their names known. */
@@ -101,9 +115,10 @@ export class Egress {
     this.#callers.current(this.#config.caller);
   }
 
-  /** Nothing is probed any more. Connections that live go on. */
+  /** Nothing is probed any more. Connections that live go on; those for requests end with the one they have. */
   drain(): void {
     this.#outages.stop();
+    this.#http.drain();
   }
 
   close(): void {
@@ -149,8 +164,23 @@ export class Egress {
     });
   }
 
-  #makeOutbound(): Outbound {
-    const { poller, metrics, own, lastLeg, settings, connections } = this.#options;
+  #searchDependencies(): SearchDependencies {
+    const { poller, metrics } = this.#options;
+    return {
+      pick: (service, exclude) => this.#balancer.pick(service, exclude),
+      started: (service, instance, path, attempt) =>
+        metrics.observed(service.name, path, attempt, this.#balancer.started(service, instance)),
+      open: (service, instance, origin) => this.paths.open(service, instance, origin),
+      past: (service, instance, origin) => this.paths.past(service, instance, origin),
+      reached: (service, instance) => this.#outages.reached(service.name, instance.id),
+      unreached: (service, tried, only) => this.#outages.unreached(service, tried, only),
+      after: (milliseconds, expired) => poller.deadlines.after(milliseconds, expired),
+      settings: () => this.#config.balance,
+    };
+  }
+
+  #makeOutbound(search: SearchDependencies): Outbound {
+    const { metrics, own, lastLeg, settings, connections } = this.#options;
     const desk = new CallerDesk({
       identifier: () => this.#callers.current(this.#config.caller),
       most: () => callerLimit(this.#config.limits),
@@ -158,21 +188,14 @@ export class Egress {
     });
     return new Outbound(
       {
+        ...search,
         route: (destination) => lookup(this.#snapshot, destination, own),
-        pick: (service, exclude) => this.#balancer.pick(service, exclude),
-        started: (service, instance, path, attempt) =>
-          metrics.observed(service.name, path, attempt, this.#balancer.started(service, instance)),
-        open: (service, instance, origin) => this.paths.open(service, instance, origin),
-        past: (service, instance, origin) => this.paths.past(service, instance, origin),
-        reached: (service, instance) => this.#outages.reached(service.name, instance.id),
-        unreached: (service, tried, only) => this.#outages.unreached(service, tried, only),
         direct: (endpoint: Endpoint) => lastLeg.direct(endpoint),
-        after: (milliseconds, expired) => poller.deadlines.after(milliseconds, expired),
+        http: (client, entry, origin, target) => this.#http.accept(client, entry, origin, target),
         callerNode: settings().node,
         callerService: () => this.#callerService(),
         admit: (entry, from, to, listener) => desk.admit(entry, from, to, listener),
         exempt: (entry) => this.#exempt.includes(entry),
-        settings: () => this.#config.balance,
       },
       connections,
     );

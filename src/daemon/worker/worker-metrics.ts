@@ -14,6 +14,7 @@ import {
 } from '../../telemetry/counters.ts';
 import { metrics } from '../../telemetry/definitions.ts';
 import { ProcessMetrics } from '../../telemetry/process-metrics.ts';
+import { RequestMetrics } from '../../telemetry/request-metrics.ts';
 import type { Vitals } from '../guard/vitals.ts';
 import type { TunnelView } from './tunnel-view.ts';
 
@@ -31,6 +32,7 @@ interface AttemptHandles {
 export class WorkerMetrics {
   readonly #counters = new Counters();
   readonly connections = new ConnectionMetrics(this.#counters);
+  readonly requests = new RequestMetrics(this.#counters);
   readonly #overLimit = this.#counters.counter(metrics.connectionsOverLimit);
   readonly #dropped = this.#counters.counter(metrics.accessLogDropped);
   readonly #roundTrip = this.#counters.histogram(metrics.tunnelRoundTrip);

@@ -28,6 +28,12 @@ describe('reloadScope', () => {
     expect(reloadScope(config(''), config('capture: {mode: off}')).needRestart).toEqual(['capture.mode']);
   });
 
+  it('logs fewer requests at once', () => {
+    const after = config('telemetry: {accessLogRequests: failed}');
+    const { next, needRestart } = reloadScope(config(''), after);
+    expect([next.telemetry.accessLogRequests, needRestart]).toEqual(['failed', []]);
+  });
+
   it('takes other registries at once', () => {
     const after = config('registries: [{type: file, directory: /elsewhere}]');
     expect(reloadScope(config(''), after)).toMatchObject({ changed: ['registries'], needRestart: [] });

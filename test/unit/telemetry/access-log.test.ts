@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { AccessLog } from '../../../src/telemetry/access-log.ts';
 import { accessLogLine } from '../../../src/telemetry/access-log-line.ts';
+import { requestLogLine } from '../../../src/telemetry/request-log-line.ts';
 import { sampleRecord } from './sample-record.ts';
+import { sampleRequest } from './sample-request.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'mncli-log-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -69,6 +71,30 @@ describe('a file', () => {
     expect(log.dropped).toBe(0);
     log.write(sampleRecord);
     await log.close();
+  });
+
+  it('has the lines of requests among those of connections, in the order of their ends', async () => {
+    const file = join(directory, 'requests.log');
+    const log = new AccessLog({ target: file, bufferBytes: 1 << 20 });
+    log.writeRequest(sampleRequest);
+    log.write(sampleRecord);
+    log.writeRequest({ ...sampleRequest, status: 404 });
+    await log.close();
+    log.writeRequest(sampleRequest);
+    expect(readFileSync(file, 'utf8')).toBe(
+      requestLogLine(sampleRequest) +
+        accessLogLine(sampleRecord) +
+        requestLogLine({ ...sampleRequest, status: 404 }),
+    );
+  });
+
+  it('that nobody reads loses requests as it does connections', async () => {
+    const log = new AccessLog({ target: join(directory, 'missing/b.log'), bufferBytes: 1000 });
+    for (let i = 0; i < 10; i++) log.writeRequest(sampleRequest);
+    const fit = Math.floor(1000 / requestLogLine(sampleRequest).length);
+    expect(log.dropped).toBe(10 - fit);
+    await log.close();
+    expect(log.dropped).toBe(10);
   });
 
   it('that cannot be opened costs lines, not the program', async () => {
@@ -144,6 +170,7 @@ describe('off', () => {
   it('does nothing', async () => {
     const log = new AccessLog({ target: 'off', bufferBytes: 1 });
     log.write(sampleRecord);
+    log.writeRequest(sampleRequest);
     log.reopen();
     await log.close();
     expect(log.dropped).toBe(0);

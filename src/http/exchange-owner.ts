@@ -1,0 +1,44 @@
+import type { Channel } from '../io/channel.ts';
+import type { EndReason } from '../model/connection.ts';
+import type { Instance, NodeName, Service } from '../model/service.ts';
+import type { Origin } from '../proxy/origin.ts';
+import type { PickToken, SearchDependencies } from '../proxy/outbound-dependencies.ts';
+import type { SearchTarget } from '../proxy/search.ts';
+import type { MessageWriter } from './message-writer.ts';
+import type { UpstreamPool } from './upstream-pool.ts';
+
+/** What requests need from the stages; composed in the worker. */
+export interface ExchangeDependencies extends SearchDependencies {
+  readonly node: NodeName;
+  readonly pool: UpstreamPool;
+  /** A request goes to this instance on a channel that is open already. */
+  reusing(service: Service, instance: Instance): PickToken;
+}
+
+/** Told when two sides that switched to another protocol are over, and how much they said from then on. */
+export type SwitchedEnd = (
+  reason: EndReason,
+  detail: string | undefined,
+  bytes: { readonly sent: number; readonly received: number },
+) => void;
+
+/** The caller's connection, as its exchanges see it. */
+export interface ExchangeOwner {
+  readonly client: Channel;
+  /** To the upstream of the running exchange. */
+  readonly requests: MessageWriter;
+  /** To the caller. */
+  readonly answers: MessageWriter;
+  readonly origin: Origin;
+  readonly target: SearchTarget;
+  /** Another request may come after this one. */
+  readonly stays: boolean;
+  /** The caller's bytes are being read: `requestRead` follows. */
+  readonly reading: boolean;
+  /** Request and answer are over. `keep`: another one may follow. */
+  over(keep: boolean): void;
+  /** An answer that has begun cannot be completed: the caller must not take it for a whole one. */
+  broken(reason: EndReason, detail: string | undefined): void;
+  /** Both sides speak another protocol from now on; `rest` are the upstream's first bytes of it. */
+  switched(upstream: Channel, rest: Uint8Array, ended: SwitchedEnd): void;
+}

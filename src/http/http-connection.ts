@@ -1,0 +1,282 @@
+import type { Fields } from '../http1/fields.ts';
+import { HttpRefusal } from '../http1/refusal.ts';
+import type { RequestHead } from '../http1/request-head.ts';
+import { RequestParser } from '../http1/request-parser.ts';
+import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
+import { type EndReason, resetCode } from '../model/connection.ts';
+import type { DenseSetMember } from '../model/dense-set.ts';
+import type { RequestSink } from '../model/request.ts';
+import type { Carrier, ConnectionEntry } from '../proxy/connections.ts';
+import type { Origin } from '../proxy/origin.ts';
+import { Relay } from '../proxy/relay.ts';
+import { reasonOf, type SearchTarget } from '../proxy/search.ts';
+import { Exchange } from './exchange.ts';
+import type { ExchangeDependencies, ExchangeOwner, SwitchedEnd } from './exchange-owner.ts';
+import { localAnswerText } from './local-answer.ts';
+import { MessageWriter } from './message-writer.ts';
+import { RequestJournal } from './request-journal.ts';
+
+/** What a caller sends behind our last answer is read and dropped up to this: a reset could cost it the answer. */
+const MAX_DISCARDED = 16 << 20;
+
+export interface HttpConnectionDependencies extends ExchangeDependencies {
+  readonly requests: RequestSink;
+  /** No connection is kept for further requests. */
+  readonly draining: boolean;
+  /** The same target as the newest catalogue has it; undefined when that would take its connections elsewhere. */
+  current(target: SearchTarget): SearchTarget | undefined;
+  /** The connection is over. */
+  closed(connection: HttpConnection): void;
+}
+
+/**
+ * A caller's connection: its requests, one after the other. The next one of a pipeline is looked at when the answer
+ * before is complete, so answers are in order by themselves and the caller is slowed down meanwhile.
+ *
+ * `serving` → `closing` (our last answer is written, the other half is waited for) → `over`, and `serving` → `switched`.
+ */
+export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, DenseSetMember {
+  place = -1;
+  readonly client: Channel;
+  target: SearchTarget;
+  readonly requests = new MessageWriter();
+  readonly answers = new MessageWriter();
+  origin: Origin;
+  reading = false;
+  readonly #entry: ConnectionEntry;
+  readonly #deps: HttpConnectionDependencies;
+  readonly #parser: RequestParser;
+  #state: 'serving' | 'closing' | 'switched' | 'over' = 'serving';
+  #exchange: Exchange | undefined;
+  #count = 0;
+  /** Bytes of the next request, of one read at most: the caller is paused. */
+  #rest: Uint8Array | undefined;
+  #clientEnded = false;
+  /** What it was made to is something else by now: the caller is to connect anew. */
+  #outdated = false;
+  #received = 0;
+  #discarded = 0;
+  #relay: Relay | undefined;
+
+  constructor(
+    client: Channel,
+    entry: ConnectionEntry,
+    origin: Origin,
+    target: SearchTarget,
+    dependencies: HttpConnectionDependencies,
+  ) {
+    this.client = client;
+    this.origin = origin;
+    this.target = target;
+    this.#entry = entry;
+    this.#deps = dependencies;
+    this.#parser = new RequestParser({
+      head: (head) => this.#begin(head),
+      content: (piece) => this.#exchange?.requestContent(piece),
+      end: (trailers: Fields | undefined) => this.#exchange?.requestEnd(trailers),
+    });
+    client.handler = this;
+    entry.relay = this;
+    entry.abort = (end) => {
+      this.client.reset(resetCode(end.reason));
+      this.#finish(end.reason, end.detail);
+    };
+  }
+
+  /** Reads the first request. */
+  start(): void {
+    this.client.resume();
+  }
+
+  get bytesSent(): number {
+    return this.#received + (this.#relay?.bytesSent ?? 0);
+  }
+
+  get bytesReceived(): number {
+    return this.answers.written + (this.#relay?.bytesReceived ?? 0);
+  }
+
+  /** True when exactly one side has said that it is finished. */
+  get halfClosed(): boolean {
+    return this.#relay?.halfClosed ?? this.#clientEnded !== (this.#state === 'closing');
+  }
+
+  get stays(): boolean {
+    return !this.#deps.draining && !this.#outdated;
+  }
+
+  /** No further request is waited for. One that has begun is finished, and a new connection gets its first one. */
+  leave(): void {
+    const waits = this.#count > 0 && this.#exchange === undefined && this.#parser.idle;
+    if (this.#state === 'serving' && waits) this.#close();
+  }
+
+  // The caller's side.
+
+  data(bytes: Uint8Array): void {
+    this.#received += bytes.length;
+    if (this.#state !== 'serving') this.#discard(bytes.length);
+    else if (this.#rest === undefined) this.#read(bytes, false);
+    else this.#rest = Buffer.concat([this.#rest, bytes]);
+  }
+
+  end(): void {
+    this.#clientEnded = true;
+    if (this.#state === 'serving' && this.#rest === undefined) this.#endOfRequests();
+  }
+
+  drain(): void {
+    this.answers.blocked = false;
+    this.#exchange?.callerDrained();
+  }
+
+  close(why: ChannelClose): void {
+    this.#finish(why.reason === 'reset' ? 'client-reset' : reasonOf(why), why.detail);
+  }
+
+  /** Reads requests as far as their turn has come. `kept`: the bytes are our own already. */
+  #read(bytes: Uint8Array, kept: boolean): void {
+    let at = 0;
+    this.reading = true;
+    try {
+      while (at < bytes.length && this.#mayRead()) at = this.#parser.push(bytes, at);
+    } catch (error) {
+      if (!(error instanceof HttpRefusal)) throw error;
+      this.#refuse(error);
+      return;
+    } finally {
+      this.reading = false;
+    }
+    this.#exchange?.requestRead();
+    if (at === bytes.length || this.#state !== 'serving') return;
+    this.#rest = kept ? bytes.subarray(at) : Uint8Array.prototype.slice.call(bytes, at);
+    this.client.pause();
+  }
+
+  #mayRead(): boolean {
+    if (this.#state !== 'serving') return false;
+    if (!this.#parser.done) return true;
+    if (this.#exchange !== undefined) return false;
+    if (this.#parser.next()) return true;
+    this.#close();
+    return false;
+  }
+
+  #begin(head: RequestHead): void {
+    const { callerProgram } = this.#entry;
+    // Known by now, perhaps.
+    if (callerProgram !== this.origin.program) {
+      this.origin = { address: this.origin.address, program: callerProgram };
+    }
+    const target = this.#deps.current(this.target);
+    if (target === undefined) this.#outdated = true;
+    else this.target = target;
+    const journal = new RequestJournal(this.#deps.requests, this.#entry, ++this.#count, head);
+    this.#exchange = new Exchange(head, journal, this, this.#deps);
+    this.#exchange.begin();
+  }
+
+  #endOfRequests(): void {
+    try {
+      this.#parser.finish();
+    } catch (error) {
+      if (!(error instanceof HttpRefusal)) throw error;
+      this.#refuse(error);
+      return;
+    }
+    if (this.#exchange === undefined) this.#close();
+  }
+
+  /** Nobody knows where the next request would begin: the caller is told why, and no more is read. */
+  #refuse(refusal: HttpRefusal): void {
+    if (this.#exchange !== undefined) {
+      this.#exchange.requestRefused(refusal);
+      return;
+    }
+    if (this.#state !== 'serving') return;
+    const { status, reason, message: detail } = refusal;
+    const { head, content } = localAnswerText({
+      ...{ status, reason, detail, withoutContent: false, connection: 'close' },
+    });
+    const journal = new RequestJournal(this.#deps.requests, this.#entry, ++this.#count, undefined);
+    journal.status = status;
+    journal.responseBytes = content.length;
+    this.answers.begin(this.client, head + content, false);
+    this.answers.flush();
+    journal.finish(reason, detail);
+    this.#close();
+  }
+
+  // What exchanges say.
+
+  over(keep: boolean): void {
+    this.#exchange = undefined;
+    if (!keep || !this.stays) this.#close();
+    else if (!this.reading) this.#continue();
+  }
+
+  broken(reason: EndReason, detail: string | undefined): void {
+    this.#exchange = undefined;
+    this.client.reset(resetCode(reason));
+    this.#finish(reason, detail);
+  }
+
+  switched(upstream: Channel, rest: Uint8Array, ended: SwitchedEnd): void {
+    const { client } = this;
+    const early = this.#rest;
+    this.#state = 'switched';
+    this.#exchange = undefined;
+    this.#rest = undefined;
+    this.answers.flush();
+    const relay = new Relay(client, upstream, ({ reason, detail }) => {
+      ended(reason, detail, { sent: relay.bytesSent, received: relay.bytesReceived });
+      this.#finish(reason, detail);
+    });
+    this.#relay = relay;
+    this.#entry.abort = (end) => relay.abort(end);
+    // As if they came now: counted, and with the reader's pace.
+    client.resume();
+    upstream.resume();
+    if (rest.length > 0) upstream.handler.data(rest);
+    if (early !== undefined) {
+      this.#received -= early.length;
+      client.handler.data(early);
+    }
+    if (this.#clientEnded) client.handler.end();
+  }
+
+  /** The next request, of which something may be here already. */
+  #continue(): void {
+    const rest = this.#rest;
+    this.#rest = undefined;
+    if (rest !== undefined) this.#read(rest, true);
+    if (this.#state !== 'serving' || this.#rest !== undefined) return;
+    if (this.#clientEnded) this.#endOfRequests();
+    else this.client.resume();
+  }
+
+  /** Ends our half. The other one is read until its end, so that no reset overtakes the answer. */
+  #close(): void {
+    if (this.#state !== 'serving') return;
+    this.#state = 'closing';
+    this.#rest = undefined;
+    this.client.end();
+    this.client.resume();
+  }
+
+  #discard(length: number): void {
+    this.#discarded += length;
+    // The sweep of half-closed connections ends it then.
+    if (this.#discarded > MAX_DISCARDED) this.client.pause();
+  }
+
+  #finish(reason: EndReason, detail: string | undefined): void {
+    if (this.#state === 'over') return;
+    this.#state = 'over';
+    this.#exchange?.abandon(reason, detail);
+    this.#exchange = undefined;
+    this.requests.clear();
+    this.#entry.finish(reason, detail);
+    this.#deps.closed(this);
+  }
+}

@@ -1,0 +1,84 @@
+import type { RequestHead } from '../http1/request-head.ts';
+import type { ConnectionPath } from '../model/connection.ts';
+import type { RequestEndReason, RequestRecord, RequestSink } from '../model/request.ts';
+import type { InstanceId } from '../model/service.ts';
+import type { ConnectionEntry } from '../proxy/connections.ts';
+import type { SearchJournal } from '../proxy/search.ts';
+
+/** The journal of one request: filled while it lives, written down exactly once. */
+export class RequestJournal implements SearchJournal {
+  attempts = 0;
+  instance: InstanceId | undefined;
+  zone: string | undefined;
+  path: ConnectionPath = 'none';
+  status = 0;
+  requestBytes = 0;
+  responseBytes = 0;
+  reused = false;
+  traceId: string | undefined;
+  readonly #sink: RequestSink;
+  readonly #entry: ConnectionEntry;
+  readonly #number: number;
+  readonly #head: RequestHead | undefined;
+  readonly #startedAt = Date.now();
+  readonly #startedHr = performance.now();
+  #finished = false;
+
+  /** `number`: of the connection's requests, from 1. `head`: undefined for what could not be read. */
+  constructor(sink: RequestSink, entry: ConnectionEntry, number: number, head: RequestHead | undefined) {
+    this.#sink = sink;
+    this.#entry = entry;
+    this.#number = number;
+    this.#head = head;
+    sink.started();
+  }
+
+  /** Writes the request down; later calls change nothing. */
+  finish(reason: RequestEndReason, detail: string | undefined): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    const entry = this.#entry;
+    entry.attempts = Math.max(entry.attempts, this.attempts);
+    if (this.instance !== undefined) {
+      entry.instance = this.instance;
+      entry.zone = this.zone;
+      entry.path = this.path;
+    }
+    const record = this.#record(reason, detail);
+    // The caller's name is on its way: the record waits for it, as a connection's does.
+    const waits = entry.naming?.wait(({ caller, text }) =>
+      this.#sink.ended({ ...record, caller, callerProgram: text }),
+    );
+    if (waits !== true) this.#sink.ended(record);
+  }
+
+  #record(reason: RequestEndReason, detail: string | undefined): RequestRecord {
+    const entry = this.#entry;
+    const head = this.#head;
+    return {
+      id: `${entry.id}.${this.#number}`,
+      startedAt: this.#startedAt,
+      durationMs: performance.now() - this.#startedHr,
+      callerNode: entry.start.callerNode,
+      callerService: entry.start.callerService,
+      caller: entry.caller,
+      callerProgram: entry.callerProgram,
+      callerAddress: entry.start.callerAddress,
+      service: entry.service,
+      instance: this.instance,
+      zone: this.zone,
+      path: this.path,
+      method: head?.method,
+      authority: head?.authority,
+      target: head?.target,
+      status: this.status,
+      requestBytes: this.requestBytes,
+      responseBytes: this.responseBytes,
+      attempts: this.attempts,
+      reused: this.reused,
+      reason,
+      detail,
+      traceId: this.traceId,
+    };
+  }
+}

@@ -1,0 +1,298 @@
+import { meansUnreached } from '../balance/outages.ts';
+import { mayRetry } from '../balance/retry.ts';
+import type { Channel, ChannelClose } from '../io/channel.ts';
+import type { ConnectionPath, EndReason } from '../model/connection.ts';
+import type { Instance, InstanceId, Service } from '../model/service.ts';
+import type { Origin } from './origin.ts';
+import {
+  AGENT_CONNECTS,
+  type AgentStream,
+  type OpenedPath,
+  type PickToken,
+  type SearchDependencies,
+} from './outbound-dependencies.ts';
+
+/** Silent agents that one search passes by at once; further ones count as attempts. */
+const MAX_SKIPPED = 16;
+
+/** What is meant: a service, or one instance of it that the caller named by its own address. */
+export interface SearchTarget {
+  readonly service: Service;
+  readonly instance: Instance | undefined;
+}
+
+/** Where a search writes down what it does. */
+export interface SearchJournal {
+  attempts: number;
+  instance: InstanceId | undefined;
+  zone: string | undefined;
+  path: ConnectionPath;
+}
+
+/** A way to an instance that is open already, from an earlier use. */
+export interface ReusedUpstream {
+  readonly channel: Channel;
+  readonly path: ConnectionPath;
+  readonly token: PickToken;
+}
+
+/** What a search comes to. `token` is the seeker's to finish. */
+export interface FoundUpstream {
+  readonly channel: Channel;
+  readonly instance: Instance;
+  readonly token: PickToken;
+  readonly opened: OpenedPath | undefined;
+}
+
+/** Who searches. */
+export interface Seeker {
+  /** An open way to this instance, if there is one to use again. Absent: there never is. */
+  reuse?(service: Service, instance: Instance): ReusedUpstream | undefined;
+  /**
+   * An attempt begins: what the caller has sent so far goes into its channel. `viaAgent`: what follows may, too, as it
+   * travels with the opening, which spares a round trip; nothing is gained by that on plain TCP.
+   */
+  trying(opened: OpenedPath): void;
+  /** The first upstream that opened; its handler is the seeker's to set. Over. */
+  found(upstream: FoundUpstream): void;
+  /** There is none. `delivered`: the caller's bytes may have reached an application. Over. */
+  failed(reason: EndReason, detail: string | undefined, delivered: boolean): void;
+}
+
+/**
+ * The search for an upstream: instance after instance, with patience for their agents, for as long as no byte of the
+ * caller can have reached an application, and in the end past the agents of a permissive service.
+ */
+export class UpstreamSearch {
+  readonly #service: Service;
+  /** Set when the caller named one instance by its own address. */
+  readonly #only: Instance | undefined;
+  readonly #origin: Origin;
+  readonly #deps: SearchDependencies;
+  readonly #journal: SearchJournal;
+  readonly #seeker: Seeker;
+  readonly #tried = new Set<Instance>();
+  /** Instances whose agent could not be reached: permissive services go to them directly in the end. */
+  readonly #agentless: Instance[] = [];
+  #upstream: Channel | undefined;
+  #token: PickToken | undefined;
+  #instance: Instance | undefined;
+  /** What is tried next when the agent of this attempt is given up: another instance, or the same one once more. */
+  #following: Instance | undefined;
+  #repeat: Instance | undefined;
+  #repeated = false;
+  /** Attempts that count; those whose agent was known to be silent cost no time, and do not. */
+  #attempts = 0;
+  #skipped = 0;
+  /** The attempt was given up for want of an answer. */
+  #late = false;
+  /** Every attempt so far says that its instance cannot be reached, and not that it, or this host, did not want to. */
+  #unreached = true;
+  #over = false;
+  /** Takes the bound on an agent's answer back. */
+  #patience: () => void = () => {};
+
+  constructor(
+    target: SearchTarget,
+    origin: Origin,
+    deps: SearchDependencies,
+    journal: SearchJournal,
+    seeker: Seeker,
+  ) {
+    this.#service = target.service;
+    this.#only = target.instance;
+    this.#origin = origin;
+    this.#deps = deps;
+    this.#journal = journal;
+    this.#seeker = seeker;
+  }
+
+  /** Begins. The seeker may be told of the outcome before this returns. */
+  start(): void {
+    this.#next('no-instance', 'no instance may be used', false);
+  }
+
+  /** The caller is gone. Nothing is told any more. */
+  cancel(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#patience();
+    this.#upstream?.reset();
+    this.#token?.finished();
+  }
+
+  /** Tries the next instance; when none is left, the last failure is the caller's. */
+  #next(reason: EndReason, detail: string | undefined, delivered: boolean): void {
+    const instance = this.#candidate();
+    if (instance === undefined) {
+      this.#giveUp(reason, detail, delivered);
+      return;
+    }
+    this.#attempts++;
+    this.#tried.add(instance);
+    const reused = this.#seeker.reuse?.(this.#service, instance);
+    if (reused === undefined) this.#attempt(instance, this.#deps.open(this.#service, instance, this.#origin));
+    else {
+      this.#over = true;
+      this.#note(instance, reused.path);
+      this.#seeker.found({ channel: reused.channel, instance, token: reused.token, opened: undefined });
+    }
+  }
+
+  #candidate(): Instance | undefined {
+    const following = this.#following;
+    if (following !== undefined) {
+      this.#following = undefined;
+      return following;
+    }
+    if (this.#only === undefined) {
+      const instance = this.#deps.pick(this.#service, this.#tried);
+      if (instance !== undefined) return instance;
+    } else if (this.#tried.size === 0) return this.#only;
+    const repeat = this.#repeat;
+    if (repeat !== undefined) this.#repeated = true;
+    this.#repeat = undefined;
+    return repeat;
+  }
+
+  /** No other instance is left, or may be tried: what remains is to go past an agent that cannot be reached. */
+  #giveUp(reason: EndReason, detail: string | undefined, delivered: boolean): void {
+    const service = this.#service;
+    const bypass = service.mode === 'permissive' ? this.#agentless.shift() : undefined;
+    if (bypass === undefined) {
+      this.#fail(reason, detail, delivered);
+      if (this.#unreached && this.#tried.size > 0) this.#deps.unreached(service, this.#tried, this.#only);
+      return;
+    }
+    const channel = this.#deps.past(service, bypass, this.#origin);
+    this.#attempt(bypass, { channel, path: 'direct', viaAgent: false, past: true });
+  }
+
+  #fail(reason: EndReason, detail: string | undefined, delivered: boolean): void {
+    this.#over = true;
+    this.#patience();
+    this.#seeker.failed(reason, detail, delivered);
+  }
+
+  #note(instance: Instance, path: ConnectionPath): void {
+    const journal = this.#journal;
+    journal.attempts++;
+    journal.instance = instance.id;
+    journal.zone = instance.zone;
+    journal.path = path;
+  }
+
+  #attempt(instance: Instance, opened: OpenedPath): void {
+    this.#note(instance, opened.path);
+    this.#instance = instance;
+    const token = this.#deps.started(this.#service, instance, opened.path, this.#journal.attempts);
+    this.#token = token;
+    this.#late = false;
+    this.#connect(opened, (closed) => {
+      this.#patience();
+      const why: ChannelClose = this.#late
+        ? { ...closed, reason: 'timeout', source: 'peer', detail: 'no answer from the agent in time' }
+        : closed;
+      const agentFailed = opened.viaAgent && why.source === 'peer' && why.reason !== 'denied';
+      if (!meansUnreached(why.reason)) this.#unreached = false;
+      // Nothing is known against the instance itself. One behind a relay has no route from here, so it is no way out.
+      if (why.reason === 'tunnel-lost') this.#mayRepeat(opened.path);
+      if (!agentFailed) token.failed();
+      else if (opened.path === 'tunnel') this.#agentless.push(instance);
+      token.finished();
+      this.#token = undefined;
+      if (why.delivered) this.#fail(reasonOf(why), why.detail, true);
+      else if (opened.path !== 'direct' && this.#mayRetry(why)) this.#next(reasonOf(why), why.detail, false);
+      else this.#giveUp(reasonOf(why), why.detail, false);
+    });
+    if (opened.viaAgent) this.#beginPatience(opened);
+  }
+
+  /** A peer that is cut off answers nothing at all: its callers must not wait for the last timeout. */
+  #beginPatience(opened: OpenedPath): void {
+    const left = this.#deps.settings().agentPatience - (opened.agent?.silence ?? 0);
+    if (left > 0) this.#patience = this.#deps.after(left, () => this.#patienceOver(opened));
+    else {
+      if (this.#skipped++ < MAX_SKIPPED) this.#attempts--;
+      this.#patienceOver(opened);
+    }
+  }
+
+  /**
+   * The agent has not answered in time. Where no byte of the caller has left and there is another way, the attempt is
+   * given up; what may have been heard is never said twice, and waits for the agent or for the end of its tunnel.
+   */
+  #patienceOver({ agent, channel, path }: OpenedPath): void {
+    const givesUp = agent?.bytesSent === 0 && this.#findsAnother(agent, path);
+    agent?.doubt();
+    if (givesUp) {
+      this.#late = true;
+      channel.reset('timeout');
+      return;
+    }
+    // An agent that lives and never answers: its caller believes that it is connected, and must not wait for ever.
+    this.#patience = this.#deps.after(this.#deps.settings().connectTimeout * AGENT_CONNECTS, () => {
+      this.#late = true;
+      channel.reset('timeout');
+    });
+  }
+
+  /** Whether anything may be tried instead of waiting for this agent; what it is is kept for `#next`. */
+  #findsAnother(agent: AgentStream, path: ConnectionPath): boolean {
+    const { mode } = this.#service;
+    const past = mode === 'permissive' && (path === 'tunnel' || this.#agentless.length > 0);
+    if (this.#attempts >= this.#deps.settings().attempts) return past;
+    if (this.#only === undefined) this.#following = this.#deps.pick(this.#service, this.#tried);
+    if (agent.doubtful) this.#mayRepeat(path);
+    return past || this.#following !== undefined || this.#repeat !== undefined;
+  }
+
+  /** A tunnel in doubt gets no new stream: once, the same instance is asked through another one, where there is no way past. */
+  #mayRepeat(path: ConnectionPath): void {
+    const past = path === 'tunnel' && this.#service.mode === 'permissive';
+    if (!past && !this.#repeated) this.#repeat = this.#instance;
+  }
+
+  #mayRetry(why: ChannelClose): boolean {
+    return mayRetry({
+      attempt: this.#attempts,
+      maxAttempts: this.#deps.settings().attempts,
+      delivered: why.delivered,
+      code: why.reason === 'done' || why.reason === 'local' ? 'reset' : why.reason,
+      source: why.source,
+    });
+  }
+
+  #connect(opened: OpenedPath, failed: (why: ChannelClose) => void): void {
+    const { channel } = opened;
+    this.#upstream = channel;
+    channel.handler = {
+      open: () => this.#opened(opened),
+      data: () => {},
+      end: () => {},
+      drain: () => {},
+      close: (why) => {
+        if (this.#over) return;
+        this.#upstream = undefined;
+        failed(why);
+      },
+    };
+    this.#seeker.trying(opened);
+  }
+
+  #opened(opened: OpenedPath): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#patience();
+    const token = this.#token!;
+    const instance = this.#instance!;
+    token.connected();
+    this.#deps.reached(this.#service, instance);
+    this.#seeker.found({ channel: opened.channel, instance, token, opened });
+  }
+}
+
+/** What a close comes to for the caller. */
+export function reasonOf(why: ChannelClose): EndReason {
+  return why.reason === 'local' ? 'done' : why.reason;
+}

@@ -1,0 +1,261 @@
+import http from 'node:http';
+import net, { type AddressInfo } from 'node:net';
+import { HttpOutbound } from '../../../src/http/http-outbound.ts';
+import { createListeningSocket, TcpListener } from '../../../src/io/listener.ts';
+import { Poller } from '../../../src/io/poller.ts';
+import { TcpChannel } from '../../../src/io/socket.ts';
+import { localEndpointOf } from '../../../src/io/socket-options.ts';
+import type { ClientAddress, Endpoint, Ip, OriginalDestination } from '../../../src/model/address.ts';
+import type { ConnectionRecord } from '../../../src/model/connection.ts';
+import type { RequestRecord } from '../../../src/model/request.ts';
+import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
+import { emptySnapshot } from '../../../src/model/snapshot.ts';
+import { Connections } from '../../../src/proxy/connections.ts';
+import { Outbound } from '../../../src/proxy/outbound.ts';
+import type { OutboundRoute } from '../../../src/proxy/outbound-dependencies.ts';
+
+const ip = '127.0.0.1' as Ip;
+
+function instanceAt(port: number): Instance {
+  return {
+    id: `i${port}` as InstanceId,
+    address: { ip, port },
+    zone: 'z',
+    labels: {},
+    weight: 100,
+    draining: false,
+  };
+}
+
+/**
+ * The way out of a node with one service `web` that speaks HTTP, on real sockets: what connects to `port` is taken as
+ * captured. Instances are picked in turn.
+ */
+export class HttpMesh {
+  readonly poller = new Poller();
+  readonly records: RequestRecord[] = [];
+  readonly connections: ConnectionRecord[] = [];
+  readonly live: Connections;
+  readonly http: HttpOutbound;
+  readonly port: number;
+  /** Connections made to instances. */
+  dialled = 0;
+  begun = 0;
+  active = 0;
+  instances: Instance[] = [];
+  only: Instance | undefined;
+  readonly #listener: TcpListener;
+  readonly #cleanUp: (() => void)[] = [];
+  #turn = 0;
+
+  constructor() {
+    const { poller } = this;
+    const search = {
+      pick: (service: Service, exclude: ReadonlySet<Instance>) => {
+        const left = service.instances.filter((instance) => !exclude.has(instance));
+        return left[this.#turn++ % left.length];
+      },
+      started: () => this.#token(),
+      open: (_service: Service, { address }: Instance) => ({
+        channel: this.#dial(address),
+        path: 'local' as const,
+        viaAgent: false,
+      }),
+      past: (_service: Service, { address }: Instance) => this.#dial(address),
+      reached: () => {},
+      unreached: () => {},
+      after: (milliseconds: number, expired: () => void) => poller.deadlines.after(milliseconds, expired),
+      settings: () => ({ attempts: 3, replayBuffer: 64 << 10, agentPatience: 1000, connectTimeout: 5000 }),
+    };
+    this.http = new HttpOutbound({
+      ...search,
+      node: 'node-a' as NodeName,
+      reusing: () => this.#token(),
+      requests: {
+        started: () => this.begun++,
+        ended: (record) => this.records.push(record),
+      },
+    });
+    this.live = new Connections('0', {
+      started: () => {},
+      ended: (record) => this.connections.push(record),
+    });
+    const outbound = new Outbound(
+      {
+        ...search,
+        route: () => this.#route(),
+        direct: (endpoint) => this.#dial(endpoint),
+        http: (client, entry, origin, target) => this.http.accept(client, entry, origin, target),
+        callerNode: 'node-a' as NodeName,
+        callerService: () => undefined,
+        admit: () => undefined,
+        exempt: () => false,
+      },
+      this.live,
+    );
+    const fd = createListeningSocket({ ip, port: 0, backlog: 128 });
+    const own = localEndpointOf(fd)!;
+    this.port = own.port;
+    this.#listener = new TcpListener(poller, fd, {
+      acceptBatch: 16,
+      onConnection: (channel: TcpChannel) => {
+        const from = channel.remoteEndpoint! as ClientAddress;
+        outbound.accept(channel, from, { ip: '10.0.0.9' as Ip, port: 80 } as OriginalDestination, own);
+      },
+    });
+  }
+
+  get service(): Service {
+    return {
+      name: 'web' as ServiceName,
+      protocol: 'http',
+      mode: 'permissive',
+      interchangeable: false,
+      balance: 'round-robin',
+      hosts: [],
+      addresses: [],
+      instances: this.instances,
+    };
+  }
+
+  /** Puts the instances, as they are, into a catalogue of their own. */
+  publish(): void {
+    const { service } = this;
+    const services = emptySnapshot.services.with([[service.name, service] as const]);
+    this.http.use({ ...emptySnapshot, services });
+  }
+
+  /** A server of node's, as another instance. */
+  async serve(handler: http.RequestListener): Promise<http.Server> {
+    const server = http.createServer(handler);
+    await this.#listen(server);
+    this.#cleanUp.push(() => server.closeAllConnections());
+    return server;
+  }
+
+  /** A server that says what it likes, as another instance. */
+  async raw(onConnection: (socket: net.Socket) => void): Promise<net.Server> {
+    const sockets = new Set<net.Socket>();
+    const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      onConnection(socket);
+    });
+    await this.#listen(server);
+    this.#cleanUp.push(() => {
+      for (const socket of sockets) socket.destroy();
+    });
+    return server;
+  }
+
+  async #listen(server: net.Server): Promise<void> {
+    await new Promise<void>((resolve) => server.listen(0, ip, resolve));
+    this.#cleanUp.push(() => server.close());
+    this.instances.push(instanceAt((server.address() as AddressInfo).port));
+  }
+
+  /** A caller that writes bytes of its own. */
+  caller(): RawCaller {
+    const caller = new RawCaller(net.connect({ host: ip, port: this.port, allowHalfOpen: true }));
+    this.#cleanUp.push(() => caller.socket.destroy());
+    return caller;
+  }
+
+  /** A caller on a channel of ours, which tells a reset from an end (libuv, after a short read, does not). */
+  exact(text: string): { close: string | undefined; text: string } {
+    const seen: { close: string | undefined; text: string } = { close: undefined, text: '' };
+    const channel = TcpChannel.connect(this.poller, { ip, port: this.port }, { timeoutMs: 5000 });
+    channel.handler = {
+      data: (bytes) => {
+        seen.text += Buffer.from(bytes).toString('latin1');
+      },
+      end: () => {},
+      drain: () => {},
+      close: ({ reason }) => {
+        seen.close = reason;
+      },
+    };
+    channel.write(Buffer.from(text));
+    channel.resume();
+    return seen;
+  }
+
+  /** Sends a request with node's client; `text` and `trailers` of the answer are complete. */
+  async request(
+    path: string,
+    options: http.RequestOptions = {},
+    body?: string | Buffer,
+  ): Promise<http.IncomingMessage & { text: string }> {
+    return new Promise((resolve, reject) => {
+      const request = http.request({ host: ip, port: this.port, path, ...options }, (response) => {
+        const pieces: Buffer[] = [];
+        response.on('data', (piece: Buffer) => pieces.push(piece));
+        response.on('end', () =>
+          resolve(Object.assign(response, { text: Buffer.concat(pieces).toString() })),
+        );
+        response.on('error', reject);
+      });
+      request.on('error', reject);
+      request.end(body);
+    });
+  }
+
+  close(): void {
+    this.live.cut();
+    this.http.drain();
+    for (const each of this.#cleanUp.reverse()) each();
+    this.#listener.close();
+    this.poller.close();
+  }
+
+  #route(): OutboundRoute {
+    return this.only === undefined
+      ? { kind: 'service', service: this.service }
+      : { kind: 'instance', service: this.service, instance: this.only };
+  }
+
+  #dial(endpoint: Endpoint): TcpChannel {
+    this.dialled++;
+    return TcpChannel.connect(this.poller, endpoint, { timeoutMs: 5000 });
+  }
+
+  #token() {
+    this.active++;
+    return {
+      connected: () => {},
+      failed: () => {},
+      finished: () => {
+        this.active--;
+      },
+    };
+  }
+}
+
+/** A caller's socket, and what it was told. */
+class RawCaller {
+  readonly socket: net.Socket;
+  text = '';
+  ended = false;
+  error: string | undefined;
+  closed = false;
+
+  constructor(socket: net.Socket) {
+    this.socket = socket;
+    socket.on('data', (piece) => {
+      this.text += piece.toString('latin1');
+    });
+    socket.on('end', () => {
+      this.ended = true;
+    });
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.error = error.code;
+    });
+    socket.on('close', () => {
+      this.closed = true;
+    });
+  }
+
+  write(text: string | Uint8Array): void {
+    this.socket.write(text);
+  }
+}
