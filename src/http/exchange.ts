@@ -197,8 +197,9 @@ export class Exchange implements Seeker, UpstreamUser {
       );
     this.#upstream = upstream;
     upstream.begin(this, { method: this.#request.method, upgrade: this.#request.upgrade });
-    if (pooled === undefined) this.#replay = undefined;
-    else {
+    if (pooled === undefined) {
+      if (!this.#repeatable) this.#replay = undefined;
+    } else {
       const { agent } = pooled.start;
       this.#sentBefore = agent?.bytesSent ?? 0;
       this.#owner.requests.blocked = false;
@@ -210,7 +211,8 @@ export class Exchange implements Seeker, UpstreamUser {
   }
 
   failed(reason: EndReason, detail: string | undefined, delivered: boolean): void {
-    this.#answer(failureStatus(reason, delivered), reason, detail);
+    if (delivered && !this.#fresh && this.#repeatable) this.#again();
+    else this.#answer(failureStatus(reason, delivered), reason, detail);
   }
 
   /** Writes what there is of the request so far. */
@@ -282,12 +284,8 @@ export class Exchange implements Seeker, UpstreamUser {
     const upstream = this.#upstream!;
     this.#upstream = undefined;
     if (this.#answerDone) this.#end(false);
-    else if (!begun && this.#mayRepeat(upstream)) {
-      this.#fresh = true;
-      this.#token?.finished();
-      this.#token = undefined;
-      this.#find();
-    } else {
+    else if (!begun && this.#mayRepeat(upstream)) this.#again();
+    else {
       const reason = why.reason === 'done' || why.reason === 'local' ? 'reset' : why.reason;
       this.#fail(failureStatus(reason, true), reason, reason, why.detail);
     }
@@ -306,12 +304,27 @@ export class Exchange implements Seeker, UpstreamUser {
   }
 
   /**
-   * A channel from the pool that its server closed just as the request went out: once more on a new one, where that is
-   * doing it once, or where nothing has left.
+   * Once more, on a new channel: what may be done twice and has no content that would have to be kept (as nginx does by
+   * default); and on a channel from the pool, which its server may have closed just as the request went out, also what is
+   * kept still, where that is doing it once, or where nothing has left.
    */
   #mayRepeat({ reused, start: { agent } }: Upstream): boolean {
-    if (!reused || this.#replay === undefined) return false;
+    if (this.#fresh || this.#replay === undefined) return false;
+    if (!reused) return this.#repeatable;
     return IDEMPOTENT.has(this.#request.method) || agent?.bytesSent === this.#sentBefore;
+  }
+
+  #again(): void {
+    this.#fresh = true;
+    this.#journal.reused = false;
+    this.#token?.finished();
+    this.#token = undefined;
+    this.#find();
+  }
+
+  get #repeatable(): boolean {
+    const { method, framing } = this.#request;
+    return IDEMPOTENT.has(method) && (framing.kind === 'none' || isEmpty(framing));
   }
 
   #staysAfter(framing: Framing): boolean {

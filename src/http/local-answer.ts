@@ -29,7 +29,7 @@ export interface LocalAnswer {
 /** An answer of the agent itself, whole. */
 export function localAnswerText(answer: LocalAnswer): { readonly head: string; readonly content: string } {
   const { status, reason, detail, connection } = answer;
-  const content = answer.withoutContent ? '' : `mesh-node: ${printable(detail ?? reason)}\n`;
+  const content = answer.withoutContent ? '' : `mesh-node: ${printable(detail || reason)}\n`;
   const head = [
     `HTTP/1.1 ${status} ${phrases[status] ?? 'Error'}`,
     `date: ${new Date().toUTCString()}`,

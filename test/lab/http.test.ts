@@ -301,11 +301,6 @@ test('a reader that stands still makes no agent hold its answer', async () => {
 
 test('an instance that is killed under load costs no GET', async () => {
   const parallel = 16;
-  // What is lost on a channel that nobody has used yet is not asked again. So there are used ones for all of them, to
-  // either instance: after a round of slow answers, all at once, to more callers than both have together.
-  const slow = Array.from({ length: 3 * parallel }, () => url('ipv4', WEB, 'wait/500'));
-  const round = await curl('-Z', '--parallel-immediate', '--parallel-max', `${slow.length}`, ...slow);
-  expect(round.stdout.trim().split('\n')).toHaveLength(slow.length);
   const requests = await Requests.start(a, WHOLE.ipv4, WEB, parallel);
   one.kill('SIGKILL');
   await one.ended;

@@ -164,9 +164,26 @@ describe('a request through an agent', () => {
     expect(records[0]).toMatchObject({ attempts: 2, requestBytes: 20, instance: '2' });
   });
 
-  it('is not when it may have been heard', () => {
+  it('is when it may have been heard, and may be heard twice', () => {
     const caller = call();
     caller.says(GET);
+    opened[0]!.stream.close(lost);
+    opened[1]!.stream.handler.open?.();
+    opened[1]!.stream.close(reset);
+    expect(opened).toHaveLength(2);
+    expect(caller.text).toContain('HTTP/1.1 502');
+    expect(records[0]).toMatchObject({ attempts: 2, reused: false, status: 502 });
+    caller.says(GET);
+    opened[2]!.stream.handler.open?.();
+    opened[2]!.stream.close(reset);
+    answer(3);
+    expect(caller.text).toMatch(new RegExp(`${OK}$`));
+    expect(active).toBe(0);
+  });
+
+  it('is not when it may have been heard otherwise', () => {
+    const caller = call();
+    caller.says('POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n');
     opened[0]!.stream.close(lost);
     expect(opened).toHaveLength(1);
     expect(caller.text).toMatch(/^HTTP\/1\.1 502 .*mesh-error: tunnel-lost\r\n/s);
