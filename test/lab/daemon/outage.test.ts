@@ -151,6 +151,8 @@ describe('an agent that cannot serve', () => {
     await mesh.stop();
     const limited = await startWithDescriptors(DESCRIPTORS);
     const [worker] = (await mesh.status()).workers;
+    // The kernel refuses until it has heard of the worker, a moment after it is ready.
+    await waitFor('the kernel has heard of it', async () => (await call(CLOSED)).echoed === 1);
     const held = await Held.open(pair.host('a'), pair.host('b').ipv4, CLOSED);
     const keeping = pair
       .host('a')
