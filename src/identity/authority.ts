@@ -97,7 +97,7 @@ export async function initAuthority(directory: string, options: AuthorityOptions
   const keyFile = join(directory, identityFiles.authorityKey);
   const certificateFile = join(directory, identityFiles.authority);
   await makePrivateDirectory(directory);
-  if (!overwrite) await Promise.all([keyFile, certificateFile].map(requireAbsent));
+  if (!overwrite) for (const file of [keyFile, certificateFile]) await requireAbsent(file);
 
   const keys = generateKeys();
   // The name tells authorities of one trust domain apart, so that an old and a new one can be believed together.
@@ -195,7 +195,7 @@ export async function writeNodeBundle(
   await makePrivateDirectory(directory, owner);
   const believed = await readPemFileIfAny(authorityFile, 'authority bundle');
   if (!overwrite) {
-    await Promise.all([keyFile, certificateFile].map(requireAbsent));
+    for (const file of [keyFile, certificateFile]) await requireAbsent(file);
     if (believed !== undefined && believed !== bundle.ca) await requireAbsent(authorityFile);
   }
   const certificate = { mode: fileMode.certificate, owner, overwrite };
