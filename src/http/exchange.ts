@@ -1,5 +1,5 @@
 import type { Fields } from '../http1/fields.ts';
-import { CHUNKED, type Framing, UNTIL_CLOSE } from '../http1/framing.ts';
+import { CHUNKED, type Framing, isEmpty, UNTIL_CLOSE } from '../http1/framing.ts';
 import {
   type ResponseChanges,
   requestHeadText,
@@ -324,7 +324,7 @@ export class Exchange implements Seeker, UpstreamUser {
 
   get #repeatable(): boolean {
     const { method, framing } = this.#request;
-    return IDEMPOTENT.has(method) && (framing.kind === 'none' || isEmpty(framing));
+    return IDEMPOTENT.has(method) && isEmpty(framing);
   }
 
   #staysAfter(framing: Framing): boolean {
@@ -358,7 +358,7 @@ export class Exchange implements Seeker, UpstreamUser {
   #answer(status: number, reason: RequestEndReason, detail: string | undefined): void {
     const { answers, client, stays } = this.#owner;
     const { framing, keepAlive, method } = this.#request;
-    const complete = this.#requestDone || framing.kind === 'none' || isEmpty(framing);
+    const complete = this.#requestDone || isEmpty(framing);
     this.#search = undefined;
     this.#answered = true;
     this.#answerDone = true;
@@ -417,8 +417,4 @@ export class Exchange implements Seeker, UpstreamUser {
 function framingFor(minor: 0 | 1, framing: Framing): Framing {
   if (framing.kind === 'close' && minor === 1) return CHUNKED;
   return framing.kind === 'chunked' && minor === 0 ? UNTIL_CLOSE : framing;
-}
-
-function isEmpty(framing: Framing): boolean {
-  return framing.kind === 'length' && framing.length === 0;
 }

@@ -125,13 +125,19 @@ export class UpstreamPool implements UpstreamKeeper {
     for (const [key, list] of this.#idle) {
       const first = list[0];
       if (first !== undefined && !isMeant(first)) continue;
-      const kept = list.filter((upstream) => !this.#closed && this.#isWanted(upstream));
-      const gone = list.filter((upstream) => !kept.includes(upstream));
-      this.#size -= gone.length;
-      if (kept.length === 0) this.#idle.delete(key);
-      else this.#idle.set(key, kept);
-      for (const upstream of gone) this.retire(upstream);
+      this.#keep(key, list, (upstream) => !this.#closed && this.#isWanted(upstream));
     }
+  }
+
+  /** Gives up those of a list that do not stay, and the list with the last of them. */
+  #keep(key: string, list: readonly Upstream[], stays: (upstream: Upstream) => boolean): void {
+    const kept: Upstream[] = [];
+    const gone: Upstream[] = [];
+    for (const upstream of list) (stays(upstream) ? kept : gone).push(upstream);
+    if (kept.length === 0) this.#idle.delete(key);
+    else if (gone.length > 0) this.#idle.set(key, kept);
+    this.#size -= gone.length;
+    for (const upstream of gone) this.retire(upstream);
   }
 
   #isWanted({ start: { service, instance } }: Upstream): boolean {
@@ -152,14 +158,7 @@ export class UpstreamPool implements UpstreamKeeper {
       this.#leaving.delete(upstream);
       upstream.channel.reset();
     }
-    for (const [key, list] of this.#idle) {
-      const kept = list.filter(({ until }) => until > now);
-      if (kept.length === list.length && kept.length > 0) continue;
-      this.#size -= list.length - kept.length;
-      if (kept.length === 0) this.#idle.delete(key);
-      else this.#idle.set(key, kept);
-      for (const upstream of list) if (upstream.until <= now) this.retire(upstream);
-    }
+    for (const [key, list] of this.#idle) this.#keep(key, list, ({ until }) => until > now);
     if (this.#size > 0 || this.#leaving.size > 0) this.#sweepLater();
   }
 }

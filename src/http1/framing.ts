@@ -15,6 +15,11 @@ export const CHUNKED: Framing = { kind: 'chunked' };
 export const UNTIL_CLOSE: Framing = { kind: 'close' };
 export const OPAQUE: Framing = { kind: 'opaque' };
 
+/** True when not one byte of content comes. */
+export function isEmpty(framing: Framing): boolean {
+  return framing.kind === 'none' || (framing.kind === 'length' && framing.length === 0);
+}
+
 /** What the fields say about the content, before the kind of message is looked at. */
 export interface ContentFields {
   readonly chunked: boolean;

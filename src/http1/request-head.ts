@@ -2,7 +2,7 @@ import { isAuthority } from './authority.ts';
 import { consistsOf, equalsIgnoringCase, listMembers, TOKEN } from './characters.ts';
 import { type ConnectionOptions, connectionOptions } from './connection-options.ts';
 import { Fields, KNOWN_MASK, known, MARKS } from './fields.ts';
-import { CHUNKED, contentFields, type Framing, NO_CONTENT } from './framing.ts';
+import { CHUNKED, contentFields, type Framing, isEmpty, NO_CONTENT } from './framing.ts';
 import { type Http1Limits, MAX_UPGRADES } from './limits.ts';
 import { knownMethod } from './methods.ts';
 import { HttpRefusal } from './refusal.ts';
@@ -114,7 +114,7 @@ function requestFraming(method: string, minor: 0 | 1, fields: Fields): Framing {
  * exist (node's `upgrade` event) that take the content for bytes of the new protocol. It is an ordinary request then.
  */
 function mayUpgrade(minor: 0 | 1, framing: Framing): boolean {
-  return minor === 1 && (framing.kind === 'none' || (framing.kind === 'length' && framing.length === 0));
+  return minor === 1 && isEmpty(framing);
 }
 
 /** The protocols of Upgrade: names, each perhaps with a version (RFC 9110, 7.8). */

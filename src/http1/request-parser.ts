@@ -1,11 +1,11 @@
 import { BodyReader } from './body-reader.ts';
 import { CR, LF } from './characters.ts';
-import { FirstLine } from './first-line.ts';
+import { headScanner } from './head-scanner.ts';
 import { DEFAULT_LIMITS, type Http1Limits } from './limits.ts';
 import type { MessageSink } from './message-sink.ts';
 import { HttpRefusal } from './refusal.ts';
 import { type RequestHead, requestHead } from './request-head.ts';
-import { SectionScanner } from './section-scanner.ts';
+import type { SectionScanner } from './section-scanner.ts';
 
 /**
  * Reads requests from the bytes of a connection, one at a time: it stops exactly after each, so that the next one of a
@@ -27,12 +27,7 @@ export class RequestParser {
   constructor(sink: MessageSink<RequestHead>, limits: Http1Limits = DEFAULT_LIMITS) {
     this.#sink = sink;
     this.#limits = limits;
-    this.#scanner = new SectionScanner('request', new FirstLine('request', limits.startLine), {
-      bytes: limits.head,
-      fields: limits.fields,
-      tooLarge: 'head-too-large',
-      tooMany: 'too-many-fields',
-    });
+    this.#scanner = headScanner('request', limits);
     this.#body = new BodyReader('request', limits);
   }
 

@@ -1,10 +1,10 @@
 import { BodyReader } from './body-reader.ts';
-import { FirstLine } from './first-line.ts';
+import { headScanner } from './head-scanner.ts';
 import { DEFAULT_LIMITS, type Http1Limits, MAX_INTERIM } from './limits.ts';
 import type { MessageSink } from './message-sink.ts';
 import { HttpRefusal } from './refusal.ts';
 import { type Asked, type ResponseHead, responseHead } from './response-head.ts';
-import { SectionScanner } from './section-scanner.ts';
+import type { SectionScanner } from './section-scanner.ts';
 
 /**
  * Reads answers from the bytes of a connection, each after `begin` said what it answers. Interim answers come as heads
@@ -25,12 +25,7 @@ export class ResponseParser {
 
   constructor(sink: MessageSink<ResponseHead>, limits: Http1Limits = DEFAULT_LIMITS) {
     this.#sink = sink;
-    this.#scanner = new SectionScanner('response', new FirstLine('response', limits.startLine), {
-      bytes: limits.head,
-      fields: limits.fields,
-      tooLarge: 'head-too-large',
-      tooMany: 'too-many-fields',
-    });
+    this.#scanner = headScanner('response', limits);
     this.#body = new BodyReader('response', limits);
   }
 
