@@ -208,7 +208,8 @@ describe('SIGSTOP', () => {
     await soonDirect('all workers stopped');
     await everythingBy('mesh');
     await strictIs('mesh');
-    await waitFor('all are replaced', async () => !(await mesh.workers()).some((pid) => pids.includes(pid)));
+    const replaced = async () => !(await mesh.workers()).some((pid) => pids.includes(pid));
+    await waitFor('all are replaced', replaced, { timeoutMs: 30_000 });
   });
 
   test('of the supervisor: nothing changes; its workers are not blamed for it', async () => {
