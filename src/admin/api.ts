@@ -63,6 +63,7 @@ export interface StatusAnswer extends ReadyAnswer {
   /** State of interception, and why new connections go direct although the agent runs. */
   readonly interception: { readonly state: string; readonly suspensions: readonly string[] };
   readonly snapshot: { readonly version: number; readonly services: number; readonly instances: number };
+  /** All of them, also one that is `gone` and being replaced. */
   readonly workers: readonly WorkerStatus[];
   readonly leftovers: readonly LeftoverStatus[];
   readonly guard: GuardStatus;

@@ -362,9 +362,10 @@ export class MeshHost {
     await this.api('/v1/reload', 'POST');
   }
 
-  /** Process ids of the workers. */
+  /** Process ids of the workers that run. */
   async workers(): Promise<number[]> {
-    return (await this.status()).workers.map((worker) => worker.pid);
+    const { workers } = await this.status();
+    return workers.filter(({ state }) => state !== 'gone').map(({ pid }) => pid);
   }
 
   /** Every process of the daemon, the supervisor first. */

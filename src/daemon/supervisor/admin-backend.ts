@@ -90,7 +90,7 @@ export class SupervisorAdmin implements AdminBackend {
         services,
         instances: registries.reduce((sum, { instances }) => sum + instances, 0),
       },
-      workers: Array.from(workers, ({ index, pid, state, acknowledged }) => ({
+      workers: workers.places.map(({ index, pid, state, acknowledged }) => ({
         name: `worker-${index}`,
         pid,
         state,

@@ -36,6 +36,8 @@ export interface WorkerSetOptions {
 export class WorkerSet {
   readonly #options: WorkerSetOptions;
   readonly #workers = new Map<number, WorkerProcess>();
+  /** Those that ended and are not replaced yet. */
+  readonly #gone = new Map<number, WorkerProcess>();
   /** Adopted workers, which know more than this agent does as yet. */
   readonly #ahead = new Set<WorkerProcess>();
   readonly #failures = new Map<number, number>();
@@ -63,6 +65,16 @@ export class WorkerSet {
 
   [Symbol.iterator](): Iterator<WorkerProcess> {
     return this.#workers.values();
+  }
+
+  /** One for each place, in order: the worker that is there, else the one that ended there and is not replaced yet. */
+  get places(): readonly WorkerProcess[] {
+    const places: WorkerProcess[] = [];
+    for (let index = 0; index < this.#options.size; index++) {
+      const worker = this.#workers.get(index) ?? this.#gone.get(index);
+      if (worker !== undefined) places.push(worker);
+    }
+    return places;
   }
 
   get serving(): number {
@@ -152,6 +164,7 @@ export class WorkerSet {
       exited: (w, why) => this.#exited(w, why),
     });
     this.#workers.set(index, worker);
+    this.#gone.delete(index);
     worker.configure(this.#options.settings());
     // An adopted one serves all the while, with what it knew.
     if (worker.state === 'serving' && !this.#options.known()) this.#ahead.add(worker);
@@ -170,6 +183,7 @@ export class WorkerSet {
 
   #exited(worker: WorkerProcess, why: string): void {
     this.#workers.delete(worker.index);
+    this.#gone.set(worker.index, worker);
     this.#ahead.delete(worker);
     this.#options.onExit(worker.index, worker.pid, why);
     if (this.#draining) {

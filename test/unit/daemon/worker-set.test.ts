@@ -167,6 +167,25 @@ it('replaces a worker that died, with the whole catalogue', async () => {
   expect(set.restarts(0)).toBe(1);
 });
 
+it('shows a worker that ended as gone until its replacement is there: nobody takes the others for all there are', async () => {
+  await start(2);
+  for (const worker of workers) worker.control.send({ t: 'ready' });
+  await logged('0: syncing → serving');
+  await logged('1: syncing → serving');
+  workers[0]!.emit('exit', null, 'SIGKILL');
+  await logged('0 exit: ended by SIGKILL');
+  const places = () => set.places.map(({ index, pid, state }) => ({ index, pid, state }));
+  expect(places()).toEqual([
+    { index: 0, pid: 1000, state: 'gone' },
+    { index: 1, pid: 1001, state: 'serving' },
+  ]);
+  while (workers.length < 3) await new Promise(setImmediate);
+  expect(places()).toEqual([
+    { index: 0, pid: 1002, state: 'syncing' },
+    { index: 1, pid: 1001, state: 'serving' },
+  ]);
+});
+
 it('ends and replaces a worker that gives no sign of life', async () => {
   await start(1, 50);
   workers[0]!.control.send({ t: 'ready' });
