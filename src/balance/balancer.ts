@@ -1,3 +1,4 @@
+import type { ServicePolicy } from '../model/policy.ts';
 import type { Instance, InstanceId, Service, ServiceName } from '../model/service.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import { type EjectionSettings, type HealthState, type HealthTransition, InstanceHealth } from './health.ts';
@@ -10,6 +11,8 @@ const SWEEP_BATCH = 64;
 interface BalancerOptions {
   readonly locality: Locality;
   readonly ejection: EjectionSettings;
+  /** What operators say of a service; the same object for as long as it is in use. Absent: nothing. */
+  readonly policy?: (service: ServiceName) => ServicePolicy;
   /** Told of every change of an instance's health. */
   readonly onTransition?: (transition: HealthTransition) => void;
   /** Milliseconds, never going back. */
@@ -24,6 +27,8 @@ export interface PickToken {
   connected(): void;
   /** It was not, and it is to blame. */
   failed(): void;
+  /** A request was answered with this status, after so many milliseconds; 0: it was never answered. */
+  answered(status: number, milliseconds: number): void;
   /** The connection is over. Further calls do nothing. */
   finished(): void;
 }
@@ -92,6 +97,8 @@ class Token implements PickToken {
     this.#outcomes.failed(this.#entry, this.#instance, this.#health, this.#epoch);
   }
 
+  answered(_status: number, _milliseconds: number): void {}
+
   finished(): void {
     if (this.#finished) return;
     this.#finished = true;
@@ -105,7 +112,7 @@ class Token implements PickToken {
 }
 
 /** For an instance that was deregistered between its pick and its use. */
-const FORGOTTEN: PickToken = { connected() {}, failed() {}, finished() {} };
+const FORGOTTEN: PickToken = { connected() {}, failed() {}, answered() {}, finished() {} };
 
 /** Picks instances, and remembers how they did. One for each worker. */
 export class Balancer {
@@ -160,6 +167,11 @@ export class Balancer {
   configure(options: Pick<BalancerOptions, 'locality' | 'ejection'>): void {
     this.#locality = options.locality;
     this.#ejection = options.ejection;
+    for (const entry of this.#entries.values()) entry.picker = undefined;
+  }
+
+  /** Policies have changed; what is known of the instances stays. */
+  usePolicies(): void {
     for (const entry of this.#entries.values()) entry.picker = undefined;
   }
 

@@ -1,6 +1,7 @@
 import type { Channel } from '../io/channel.ts';
 import type { ClientAddress, Endpoint, OriginalDestination } from '../model/address.ts';
 import type { ConnectionPath, EndReason } from '../model/connection.ts';
+import type { ServicePolicy, Subset } from '../model/policy.ts';
 import type { Instance, NodeName, Service, ServiceName } from '../model/service.ts';
 import type { ConnectionEntry } from './connections.ts';
 import type { Origin } from './origin.ts';
@@ -42,13 +43,23 @@ export interface PickToken {
   connected(): void;
   /** It could not be reached, or did not answer as it should. */
   failed(): void;
+  /** A request was answered with this status, after so many milliseconds; 0: it was heard, perhaps, and never answered. */
+  answered(status: number, milliseconds: number): void;
   /** The connection is over. Exactly once, last. */
   finished(): void;
 }
 
+/** Narrows the choice of an instance. */
+export interface Choice {
+  /** Only instances with these labels. */
+  readonly subset?: Subset;
+  /** Same text, same instance, where the service is balanced by hash. */
+  readonly key?: string;
+}
+
 /** What the search for an upstream needs from the stages. */
 export interface SearchDependencies {
-  pick(service: Service, exclude: ReadonlySet<Instance>): Instance | undefined;
+  pick(service: Service, exclude: ReadonlySet<Instance>, choice?: Choice): Instance | undefined;
   /** An attempt begins: the first one is 1. */
   started(service: Service, instance: Instance, path: ConnectionPath, attempt: number): PickToken;
   /** The way through the mesh; throws nothing, failures arrive as `close`. */
@@ -62,6 +73,8 @@ export interface SearchDependencies {
   /** Calls `expired` once, about then; the answer takes it back. Cheap: there is one for many connections. */
   after(milliseconds: number, expired: () => void): () => void;
   settings(): OutboundSettings;
+  /** What operators say of a service, as of now; the same object for as long as it is in use. */
+  policy(service: ServiceName): ServicePolicy;
 }
 
 /** Takes a caller's connection over whose service speaks HTTP: channel, journal and `abort` are its own from then on. */

@@ -207,6 +207,7 @@ it('a worker outlives whatever a supervisor says, and carries on with what it kn
       const socket = new FakeSocket();
       const plane: DataPlane = {
         ...{ configure: () => {}, serve: () => {}, measured: () => {}, reopenLogs: () => {}, cut: () => {} },
+        usePolicies: () => {},
         use: ({ services }) => {
           for (const each of services.values()) expect(addressesOf(each)).toBeDefined();
         },

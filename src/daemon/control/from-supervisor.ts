@@ -1,5 +1,6 @@
 import type { SourcePortList } from '../../caller/source-ports.ts';
 import type { Endpoint } from '../../model/address.ts';
+import type { PolicySet } from '../../model/policy.ts';
 import type { Instance, MeshNode, Service } from '../../model/service.ts';
 import type { SnapshotDelta } from '../../model/snapshot.ts';
 import type { MessageReader } from './channel.ts';
@@ -22,6 +23,7 @@ type Fields = Readonly<Record<string, unknown>>;
 const forms: { readonly [T in ToWorker['t']]: (message: Fields) => boolean } = {
   settings: ({ settings }) => areSettings(settings),
   delta: ({ delta, first, more }) => isDelta(delta) && isBoolean(first) && isBoolean(more),
+  policies: ({ policies }) => arePolicies(policies),
   synced: () => true,
   ping: ({ id }) => isCount(id),
   drain: ({ timeoutMs, letGo }) => isDuration(timeoutMs) && isBoolean(letGo),
@@ -53,6 +55,14 @@ function areSettings(value: unknown): value is WorkerSettings {
   if (!isListOf(exempt['users'], isText) || !isListOf(exempt['units'], isText)) return false;
   if (credentials === undefined) return true;
   return isObject(credentials) && ['key', 'cert', 'ca'].every((name) => isText(credentials[name]));
+}
+
+function arePolicies(value: unknown): value is PolicySet {
+  if (!isObject(value)) return false;
+  const { version, common, services } = value;
+  return (
+    isCount(version) && isObject(common) && isObject(services) && Object.values(services).every(isObject)
+  );
 }
 
 function isDelta(value: unknown): value is SnapshotDelta {

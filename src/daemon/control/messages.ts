@@ -1,5 +1,6 @@
 import type { RedirectedConnection, SourcePortList } from '../../caller/source-ports.ts';
 import type { Config } from '../../config/schema.ts';
+import type { PolicySet } from '../../model/policy.ts';
 import type { NodeName } from '../../model/service.ts';
 import type { Claim, SnapshotDelta } from '../../model/snapshot.ts';
 import type { ExemptNames } from '../../proxy/exempt-callers.ts';
@@ -47,6 +48,8 @@ export type ToWorker =
       readonly first: boolean;
       readonly more: boolean;
     }
+  /** All policies, in the place of those before; the first ones come before `synced`. */
+  | { readonly t: 'policies'; readonly policies: PolicySet }
   /** The whole catalogue was sent: begin to serve. */
   | { readonly t: 'synced' }
   | { readonly t: 'ping'; readonly id: number }

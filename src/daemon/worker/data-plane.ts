@@ -1,6 +1,8 @@
 import type { SourcePorts } from '../../caller/source-ports.ts';
 import { Heartbeat } from '../../capture/heartbeat.ts';
 import { Poller } from '../../io/poller.ts';
+import { emptyPolicySet, Policies, type ServicePolicy } from '../../model/policy.ts';
+import type { ServiceName } from '../../model/service.ts';
 import { type Claim, emptySnapshot, type Snapshot } from '../../model/snapshot.ts';
 import { NameIndex } from '../../naming/name-index.ts';
 import { NameResponder } from '../../naming/responder.ts';
@@ -50,6 +52,7 @@ export class NodeDataPlane implements DataPlane {
   readonly #sweep: NodeJS.Timeout;
   #settings: WorkerSettings;
   #snapshot: Snapshot = emptySnapshot;
+  #policies = new Policies(emptyPolicySet);
 
   constructor(settings: WorkerSettings, options: DataPlaneOptions) {
     this.#settings = settings;
@@ -77,6 +80,7 @@ export class NodeDataPlane implements DataPlane {
       () => this.#settings,
       (ip) => own.isOwnAddress(ip),
     );
+    const policy = (service: ServiceName): ServicePolicy => this.#policies.for(service);
     this.#egress = new Egress({
       ...{ log, own, poller: this.#poller, metrics: this.#metrics, connections: this.#connections },
       lastLeg: this.#lastLeg,
@@ -86,6 +90,7 @@ export class NodeDataPlane implements DataPlane {
         () => this.#settings.config.telemetry.accessLogRequests,
       ),
       settings: () => this.#settings,
+      policy,
       openStream: (target, request) => this.#tunnels.open(target, request),
       onOutages: (down) => this.#onOutages(down),
     });
@@ -156,6 +161,11 @@ export class NodeDataPlane implements DataPlane {
   use(snapshot: Snapshot): void {
     this.#snapshot = snapshot;
     this.#egress.use(snapshot);
+  }
+
+  usePolicies(policies: Policies): void {
+    this.#policies = policies;
+    this.#egress.usePolicies();
   }
 
   get sourcePorts(): SourcePorts {

@@ -4,6 +4,7 @@ import type { SourcePorts } from '../../caller/source-ports.ts';
 import { HttpOutbound } from '../../http/http-outbound.ts';
 import type { Poller } from '../../io/poller.ts';
 import { type Endpoint, parseEndpoint } from '../../model/address.ts';
+import type { ServicePolicy } from '../../model/policy.ts';
 import type { RequestSink } from '../../model/request.ts';
 import type { NodeName, ServiceName } from '../../model/service.ts';
 import { type Claim, emptySnapshot, type Snapshot } from '../../model/snapshot.ts';
@@ -36,6 +37,8 @@ interface EgressOptions {
   /** Is told of every request of HTTP. */
   readonly requests: RequestSink;
   settings(): WorkerSettings;
+  /** What operators say of a service, as of now; the same object for as long as it is in use. */
+  policy(service: ServiceName): ServicePolicy;
   /** Through the tunnel to another agent; undefined while this node has no certificate. */
   openStream(target: TunnelTarget, request: OpenRequest): TunnelStream | undefined;
   /** What cannot be reached at all is now this. */
@@ -61,6 +64,7 @@ export class Egress {
     const settings = options.settings();
     this.#balancer = new Balancer({
       ...balancerSettings(settings),
+      policy: options.policy,
       onTransition: (transition) => {
         metrics.health(transition);
         const { service, instance, from, to } = transition;
@@ -108,6 +112,11 @@ export class Egress {
     this.#balancer.use(snapshot);
     this.#outages.use(snapshot);
     this.#http.use(snapshot);
+  }
+
+  /** Policies have changed. */
+  usePolicies(): void {
+    this.#balancer.usePolicies();
   }
 
   /** Looks around for callers now, so that the first of them find their names known. */
@@ -176,6 +185,7 @@ export class Egress {
       unreached: (service, tried, only) => this.#outages.unreached(service, tried, only),
       after: (milliseconds, expired) => poller.deadlines.after(milliseconds, expired),
       settings: () => this.#config.balance,
+      policy: this.#options.policy,
     };
   }
 

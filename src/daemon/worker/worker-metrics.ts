@@ -104,6 +104,7 @@ export class WorkerMetrics {
         handles.failed.add();
         token.failed();
       },
+      answered: (status, milliseconds) => token.answered(status, milliseconds),
       finished: () => token.finished(),
     };
   }

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { SourcePorts } from '../../caller/source-ports.ts';
+import { Policies } from '../../model/policy.ts';
 import { applyDelta, type Claim, emptySnapshot, type Snapshot } from '../../model/snapshot.ts';
 import type { MetricsDelta } from '../../telemetry/counters.ts';
 import { ControlChannel } from '../control/channel.ts';
@@ -20,6 +21,8 @@ export interface DataPlane {
   configure(settings: WorkerSettings): void;
   /** The newest snapshot; connections begun from now on are routed by it. */
   use(snapshot: Snapshot): void;
+  /** What operators say of services; swapped whole. */
+  usePolicies(policies: Policies): void;
   /** Begins to accept. */
   serve(): void;
   /** What it counts of connections for the vital signs. */
@@ -133,6 +136,9 @@ export class Worker {
         return;
       case 'delta':
         this.#learn(message);
+        return;
+      case 'policies':
+        this.#plane?.usePolicies(new Policies(message.policies));
         return;
       case 'synced':
         this.#plane?.serve();

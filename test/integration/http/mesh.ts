@@ -7,6 +7,7 @@ import { TcpChannel } from '../../../src/io/socket.ts';
 import { localEndpointOf } from '../../../src/io/socket-options.ts';
 import type { ClientAddress, Endpoint, Ip, OriginalDestination } from '../../../src/model/address.ts';
 import type { ConnectionRecord } from '../../../src/model/connection.ts';
+import { noPolicy } from '../../../src/model/policy.ts';
 import type { RequestRecord } from '../../../src/model/request.ts';
 import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
 import { emptySnapshot } from '../../../src/model/snapshot.ts';
@@ -65,6 +66,7 @@ export class HttpMesh {
       reached: () => {},
       unreached: () => {},
       after: (milliseconds: number, expired: () => void) => poller.deadlines.after(milliseconds, expired),
+      policy: () => noPolicy,
       settings: () => ({ attempts: 3, replayBuffer: 64 << 10, agentPatience: 1000, connectTimeout: 5000 }),
     };
     this.http = new HttpOutbound({
@@ -223,6 +225,7 @@ export class HttpMesh {
     this.active++;
     return {
       connected: () => {},
+      answered: () => {},
       failed: () => {},
       finished: () => {
         this.active--;

@@ -28,6 +28,7 @@ describe('Worker', () => {
     const calls: string[] = [];
     const made: DataPlane = {
       configure: () => calls.push('configure'),
+      usePolicies: () => {},
       use: (snapshot: Snapshot) => calls.push(`use ${snapshot.version} with ${snapshot.services.size}`),
       serve: () => calls.push('serve'),
       vitals: new VitalCounts(),

@@ -4,6 +4,7 @@ import { HttpOutbound } from '../../../src/http/http-outbound.ts';
 import type { ChannelClose } from '../../../src/io/channel.ts';
 import { type ClientAddress, parseEndpoint } from '../../../src/model/address.ts';
 import type { ConnectionRecord } from '../../../src/model/connection.ts';
+import { noPolicy } from '../../../src/model/policy.ts';
 import type { RequestRecord } from '../../../src/model/request.ts';
 import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
 import { emptySnapshot } from '../../../src/model/snapshot.ts';
@@ -87,7 +88,7 @@ beforeEach(() => {
   timers = new Map();
   const token = () => {
     active++;
-    return { connected: () => {}, failed: () => {}, finished: () => active-- };
+    return { connected: () => {}, failed: () => {}, answered: () => {}, finished: () => active-- };
   };
   const stream = (list: typeof opened, { id }: Instance) => {
     const made = new Stream();
@@ -111,6 +112,7 @@ beforeEach(() => {
       timers.set(expired, milliseconds);
       return () => timers.delete(expired);
     },
+    policy: () => noPolicy,
     settings: () => ({ attempts: 3, replayBuffer: 10, agentPatience: 1000, connectTimeout: 5000 }),
     requests: { started: () => {}, ended: (record) => records.push(record) },
   });

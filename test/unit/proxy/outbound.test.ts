@@ -3,6 +3,7 @@ import { identityOf, Naming, unknownIdentity } from '../../../src/caller/identit
 import type { ChannelClose } from '../../../src/io/channel.ts';
 import { type ClientAddress, type OriginalDestination, parseEndpoint } from '../../../src/model/address.ts';
 import type { ConnectionRecord } from '../../../src/model/connection.ts';
+import { noPolicy } from '../../../src/model/policy.ts';
 import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
 import { Connections } from '../../../src/proxy/connections.ts';
 import { Outbound } from '../../../src/proxy/outbound.ts';
@@ -104,6 +105,7 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
       started: (_service, { id }) => ({
         connected: () => outcomes.push(`${id} connected`),
         failed: () => outcomes.push(`${id} failed`),
+        answered: () => {},
         finished: () => outcomes.push(`${id} finished`),
       }),
       open: (_service, { id }) => {
@@ -117,6 +119,7 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
       callerService: () => undefined,
       admit: () => undefined,
       exempt: () => false,
+      policy: () => noPolicy,
       settings: () => ({ attempts: 3, replayBuffer: 10, agentPatience: 1000, connectTimeout: 5000 }),
       reached: (_service, { id }) => evidence.push(`${id} reached`),
       unreached: (_service, tried, only) => {

@@ -45,6 +45,7 @@ function setup(mode: ServiceMode, path: OpenedPath['path']) {
     started: () => ({
       connected: () => log.push('connected'),
       failed: () => log.push('failed'),
+      answered: () => {},
       finished: () => log.push('finished'),
     }),
     after: (milliseconds, expired) => {
