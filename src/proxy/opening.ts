@@ -47,6 +47,10 @@ export class Opening implements ChannelHandler, Seeker {
       case 'instance':
         this.#toward({ service: route.service, instance: route.instance });
         return;
+      case 'shared':
+        if (route.strict) this.refuse('configuration', 'services share the address, and one is strict');
+        else this.#passThrough(this.#deps.direct(destination));
+        return;
       case 'service':
         this.#toward({ service: route.service, instance: undefined });
     }
@@ -153,6 +157,7 @@ export class Opening implements ChannelHandler, Seeker {
  * past the agent, and not to a virtual address, behind which nothing stands.
  */
 function mayPass(route: OutboundRoute, { ip }: OriginalDestination): boolean {
+  if (route.kind === 'shared') return !route.strict;
   if (route.kind !== 'service' && route.kind !== 'instance') return false;
   const { mode, virtual } = route.service;
   return mode !== 'strict' && virtual?.includes(ip) !== true;

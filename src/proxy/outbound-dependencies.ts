@@ -10,6 +10,8 @@ import type { Origin } from './origin.ts';
 export type OutboundRoute =
   | { readonly kind: 'service'; readonly service: Service }
   | { readonly kind: 'instance'; readonly service: Service; readonly instance: Instance }
+  /** Services that share the address; what is not for one of them goes on to it, unless one is strict. */
+  | { readonly kind: 'shared'; readonly services: readonly Service[]; readonly strict: boolean }
   | { readonly kind: 'passthrough' }
   | { readonly kind: 'refuse'; readonly reason: EndReason };
 

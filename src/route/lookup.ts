@@ -8,13 +8,15 @@ type RouteDecision =
   | { readonly kind: 'service'; readonly service: Service }
   /** This instance and no other. */
   | { readonly kind: 'instance'; readonly service: Service; readonly instance: Instance }
-  /** On to the original destination: nobody knows it, or several services share it and nothing tells them apart. */
-  | { readonly kind: 'passthrough'; readonly why: 'unknown' | 'shared' }
-  /** `loop`: the destination is this agent. `configuration`: services share the address, and one of them is strict. */
-  | { readonly kind: 'refuse'; readonly reason: 'loop' | 'configuration' };
+  /** Several services as a whole, one of them perhaps strict: what is asked for there tells them apart. */
+  | { readonly kind: 'shared'; readonly services: readonly Service[]; readonly strict: boolean }
+  /** On to the original destination: nobody knows it. */
+  | { readonly kind: 'passthrough' }
+  /** The destination is this agent. */
+  | { readonly kind: 'refuse'; readonly reason: 'loop' };
 
 /** What the agent itself listens on. */
-interface OwnListeners {
+export interface OwnListeners {
   /** True for every address of this host, loopback included. */
   isOwnAddress(ip: Ip): boolean;
   /** Ports of the agent's listeners. */
@@ -22,9 +24,7 @@ interface OwnListeners {
 }
 
 const LOOP: RouteDecision = Object.freeze({ kind: 'refuse', reason: 'loop' });
-const UNKNOWN: RouteDecision = Object.freeze({ kind: 'passthrough', why: 'unknown' });
-const SHARED: RouteDecision = Object.freeze({ kind: 'passthrough', why: 'shared' });
-const SHARED_STRICT: RouteDecision = Object.freeze({ kind: 'refuse', reason: 'configuration' });
+const UNKNOWN: RouteDecision = Object.freeze({ kind: 'passthrough' });
 
 /**
  * Decisions by the claims they were made from. A delta that changes a service makes new claim lists for every
@@ -69,6 +69,8 @@ function decide(snapshot: Snapshot, claims: readonly Claim[]): RouteDecision {
     if (instance !== undefined) named = { kind: 'instance', service, instance };
   }
   if (whole.length === 1) return { kind: 'service', service: whole[0]! };
-  if (whole.length > 1) return whole.some(({ mode }) => mode === 'strict') ? SHARED_STRICT : SHARED;
+  if (whole.length > 1) {
+    return { kind: 'shared', services: whole, strict: whole.some(({ mode }) => mode === 'strict') };
+  }
   return named ?? UNKNOWN;
 }

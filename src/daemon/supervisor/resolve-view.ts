@@ -57,11 +57,12 @@ function resolveAddress(text: string, knowledge: Knowledge, config: Config): Res
       };
     }
     case 'passthrough':
+      return { verdict: 'passthrough', reason: 'nobody knows the address', services: [] };
+    case 'shared':
       return {
-        verdict: 'passthrough',
-        reason:
-          decision.why === 'unknown' ? 'nobody knows the address' : 'several services share the address',
-        services: [],
+        verdict: decision.strict ? 'unknown' : 'passthrough',
+        reason: `several services share the address${decision.strict ? ', and one is strict' : ''}`,
+        services: decision.services,
       };
     case 'refuse':
       return { verdict: 'unknown', reason: `refused: ${decision.reason}`, services: [] };

@@ -44,7 +44,7 @@ const to = (snapshot: Snapshot, address: string) => lookup(snapshot, at(address)
 
 describe('an address', () => {
   test('that nobody knows is passed through', () => {
-    expect(to(emptySnapshot, '10.9.9.9:80')).toEqual({ kind: 'passthrough', why: 'unknown' });
+    expect(to(emptySnapshot, '10.9.9.9:80')).toEqual({ kind: 'passthrough' });
     const snapshot = snapshotOf(service('web', { instances: [instance('10.0.0.5:80')] }));
     expect(to(snapshot, '10.0.0.5:81')).toMatchObject({ kind: 'passthrough' });
     expect(to(snapshot, '[fd00::5]:80')).toMatchObject({ kind: 'passthrough' });
@@ -76,18 +76,16 @@ describe('an address', () => {
     expect(to(snapshot, '10.0.0.5:80')).toMatchObject({ kind: 'service', service: { name: 'web' } });
   });
 
-  test('that several services declare is passed through, because opaque TCP does not tell them apart', () => {
+  test('that several services declare means all of them, and whether one of them is strict', () => {
     const shared = { addresses: [at('10.0.0.100:443')] };
-    expect(to(snapshotOf(service('a', shared), service('b', shared)), '10.0.0.100:443')).toEqual({
-      kind: 'passthrough',
-      why: 'shared',
+    const a = service('a', shared);
+    const [b, strict] = [service('b', shared), service('b', { ...shared, mode: 'strict' })];
+    expect(to(snapshotOf(a, b), '10.0.0.100:443')).toEqual({
+      kind: 'shared',
+      services: [a, b],
+      strict: false,
     });
-  });
-
-  test('that several services declare is refused when one of them is strict', () => {
-    const shared = { addresses: [at('10.0.0.100:443')] };
-    const snapshot = snapshotOf(service('a', shared), service('b', { ...shared, mode: 'strict' }));
-    expect(to(snapshot, '10.0.0.100:443')).toEqual({ kind: 'refuse', reason: 'configuration' });
+    expect(to(snapshotOf(a, strict), '10.0.0.100:443')).toMatchObject({ kind: 'shared', strict: true });
   });
 
   test('of one process under several names goes by the first name, strict ones before others', () => {
