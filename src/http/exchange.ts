@@ -14,7 +14,13 @@ import { type EndReason, resetCode } from '../model/connection.ts';
 import type { RequestEndReason } from '../model/request.ts';
 import type { Instance, Service } from '../model/service.ts';
 import type { OpenedPath, PickToken } from '../proxy/outbound-dependencies.ts';
-import { type FoundUpstream, type ReusedUpstream, type Seeker, UpstreamSearch } from '../proxy/search.ts';
+import {
+  type FoundUpstream,
+  type ReusedUpstream,
+  type SearchScope,
+  type Seeker,
+  UpstreamSearch,
+} from '../proxy/search.ts';
 import type { ExchangeDependencies, ExchangeOwner } from './exchange-owner.ts';
 import { forwarding, isLoop } from './forwarding.ts';
 import { failureStatus, localAnswerText } from './local-answer.ts';
@@ -44,6 +50,8 @@ export class Exchange implements Seeker, UpstreamUser {
   #sentBefore = 0;
   /** Only channels that nobody has used yet: one from the pool has failed. */
   #fresh = false;
+  /** What the searches before this one came to. */
+  #before: SearchScope = {};
   /** Content that may have to be sent once more; undefined when that cannot happen any more. */
   #replay: Uint8Array[] | undefined = [];
   #replayBytes = 0;
@@ -158,7 +166,7 @@ export class Exchange implements Seeker, UpstreamUser {
 
   #find(): void {
     const { origin, target } = this.#owner;
-    this.#search = new UpstreamSearch(target, origin, this.#deps, this.#journal, this);
+    this.#search = new UpstreamSearch(target, origin, this.#deps, this.#journal, this, this.#before);
     this.#search.start();
   }
 
@@ -198,7 +206,7 @@ export class Exchange implements Seeker, UpstreamUser {
     this.#upstream = upstream;
     upstream.begin(this, { method: this.#request.method, upgrade: this.#request.upgrade });
     if (pooled === undefined) {
-      if (!this.#repeatable) this.#replay = undefined;
+      if (!IDEMPOTENT.has(this.#request.method)) this.#replay = undefined;
     } else {
       const { agent } = pooled.start;
       this.#sentBefore = agent?.bytesSent ?? 0;
@@ -211,7 +219,7 @@ export class Exchange implements Seeker, UpstreamUser {
   }
 
   failed(reason: EndReason, detail: string | undefined, delivered: boolean): void {
-    if (delivered && !this.#fresh && this.#repeatable) this.#again();
+    if (delivered && IDEMPOTENT.has(this.#request.method) && this.#mayAskAgain(false)) this.#again();
     else this.#answer(failureStatus(reason, delivered), reason, detail);
   }
 
@@ -304,27 +312,29 @@ export class Exchange implements Seeker, UpstreamUser {
   }
 
   /**
-   * Once more, on a new channel: what may be done twice and has no content that would have to be kept (as nginx does by
-   * default); and on a channel from the pool, which its server may have closed just as the request went out, also what is
-   * kept still, where that is doing it once, or where nothing has left.
+   * Once more, on a new channel: what may be done twice and is still there as a whole (nginx does so by default); and on
+   * a channel from the pool, which its server may have closed just as the request went out, also where nothing has left.
    */
   #mayRepeat({ reused, start: { agent } }: Upstream): boolean {
-    if (this.#fresh || this.#replay === undefined) return false;
-    if (!reused) return this.#repeatable;
-    return IDEMPOTENT.has(this.#request.method) || agent?.bytesSent === this.#sentBefore;
+    if (!this.#mayAskAgain(reused)) return false;
+    return IDEMPOTENT.has(this.#request.method) || (reused && agent?.bytesSent === this.#sentBefore);
   }
 
+  /** One that was lost on a channel from the pool has another attempt in any case. */
+  #mayAskAgain(reused: boolean): boolean {
+    if (this.#replay === undefined) return false;
+    return reused || this.#search!.attempts < this.#deps.settings().attempts;
+  }
+
+  /** On a new channel, to another instance if there is one. */
   #again(): void {
+    const { attempts, avoided } = this.#search!;
+    this.#before = { attempts, avoid: avoided };
     this.#fresh = true;
     this.#journal.reused = false;
     this.#token?.finished();
     this.#token = undefined;
     this.#find();
-  }
-
-  get #repeatable(): boolean {
-    const { method, framing } = this.#request;
-    return IDEMPOTENT.has(method) && isEmpty(framing);
   }
 
   #staysAfter(framing: Framing): boolean {

@@ -7,6 +7,7 @@ import type { Origin } from './origin.ts';
 import {
   AGENT_CONNECTS,
   type AgentStream,
+  type Choice,
   type OpenedPath,
   type PickToken,
   type SearchDependencies,
@@ -44,6 +45,16 @@ export interface FoundUpstream {
   readonly opened: OpenedPath | undefined;
 }
 
+/** What narrows a search. */
+export interface SearchScope {
+  /** Which instances may be picked. */
+  readonly choice?: Choice;
+  /** Asked before, in vain: tried again only when nobody else is left. */
+  readonly avoid?: ReadonlySet<Instance>;
+  /** Attempts before this search; they count as its own. */
+  readonly attempts?: number;
+}
+
 /** Who searches. */
 export interface Seeker {
   /** An open way to this instance, if there is one to use again. Absent: there never is. */
@@ -71,7 +82,10 @@ export class UpstreamSearch {
   readonly #deps: SearchDependencies;
   readonly #journal: SearchJournal;
   readonly #seeker: Seeker;
+  readonly #choice: Choice | undefined;
   readonly #tried = new Set<Instance>();
+  /** Those tried, and those to be avoided while there are others. */
+  #avoided: Set<Instance> | undefined;
   /** Instances whose agent could not be reached: permissive services go to them directly in the end. */
   readonly #agentless: Instance[] = [];
   #upstream: Channel | undefined;
@@ -82,7 +96,7 @@ export class UpstreamSearch {
   #repeat: Instance | undefined;
   #repeated = false;
   /** Attempts that count; those whose agent was known to be silent cost no time, and do not. */
-  #attempts = 0;
+  #attempts: number;
   #skipped = 0;
   /** The attempt was given up for want of an answer. */
   #late = false;
@@ -98,6 +112,7 @@ export class UpstreamSearch {
     deps: SearchDependencies,
     journal: SearchJournal,
     seeker: Seeker,
+    scope: SearchScope = {},
   ) {
     this.#service = target.service;
     this.#only = target.instance;
@@ -105,6 +120,19 @@ export class UpstreamSearch {
     this.#deps = deps;
     this.#journal = journal;
     this.#seeker = seeker;
+    this.#choice = scope.choice;
+    this.#attempts = scope.attempts ?? 0;
+    if (scope.avoid !== undefined) this.#avoided = new Set(scope.avoid);
+  }
+
+  /** Attempts that count, those before this search included. */
+  get attempts(): number {
+    return this.#attempts;
+  }
+
+  /** Whom another search after this one had better avoid. */
+  get avoided(): ReadonlySet<Instance> {
+    return this.#avoided ?? this.#tried;
   }
 
   /** Begins. The seeker may be told of the outcome before this returns. */
@@ -130,6 +158,7 @@ export class UpstreamSearch {
     }
     this.#attempts++;
     this.#tried.add(instance);
+    this.#avoided?.add(instance);
     const reused = this.#seeker.reuse?.(this.#service, instance);
     if (reused === undefined) this.#attempt(instance, this.#deps.open(this.#service, instance, this.#origin));
     else {
@@ -146,13 +175,21 @@ export class UpstreamSearch {
       return following;
     }
     if (this.#only === undefined) {
-      const instance = this.#deps.pick(this.#service, this.#tried);
+      const instance = this.#pick();
       if (instance !== undefined) return instance;
     } else if (this.#tried.size === 0) return this.#only;
     const repeat = this.#repeat;
     if (repeat !== undefined) this.#repeated = true;
     this.#repeat = undefined;
     return repeat;
+  }
+
+  #pick(): Instance | undefined {
+    if (this.#avoided !== undefined) {
+      const other = this.#deps.pick(this.#service, this.#avoided, this.#choice);
+      if (other !== undefined) return other;
+    }
+    return this.#deps.pick(this.#service, this.#tried, this.#choice);
   }
 
   /** No other instance is left, or may be tried: what remains is to go past an agent that cannot be reached. */
@@ -242,7 +279,7 @@ export class UpstreamSearch {
     const { mode } = this.#service;
     const past = mode === 'permissive' && (path === 'tunnel' || this.#agentless.length > 0);
     if (this.#attempts >= this.#deps.settings().attempts) return past;
-    if (this.#only === undefined) this.#following = this.#deps.pick(this.#service, this.#tried);
+    if (this.#only === undefined) this.#following = this.#pick();
     if (agent.doubtful) this.#mayRepeat(path);
     return past || this.#following !== undefined || this.#repeat !== undefined;
   }

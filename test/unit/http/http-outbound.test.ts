@@ -172,14 +172,28 @@ describe('a request through an agent', () => {
     opened[0]!.stream.close(lost);
     opened[1]!.stream.handler.open?.();
     opened[1]!.stream.close(reset);
-    expect(opened).toHaveLength(2);
-    expect(caller.text).toContain('HTTP/1.1 502');
-    expect(records[0]).toMatchObject({ attempts: 2, reused: false, status: 502 });
-    caller.says(GET);
-    opened[2]!.stream.handler.open?.();
-    opened[2]!.stream.close(reset);
-    answer(3);
-    expect(caller.text).toMatch(new RegExp(`${OK}$`));
+    answer(2);
+    expect(caller.text).toBe(OK);
+    expect(records[0]).toMatchObject({ attempts: 3, reused: false, status: 200 });
+    expect(active).toBe(0);
+  });
+
+  it('is by so many instances in all, and by those that lost it only when there is no other', () => {
+    const put = 'PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 4\r\n\r\nbody';
+    for (const instances of [['1', '2', '3', '4'], ['1', '2'], ['1']]) {
+      service = { ...service, instances: instances.map(instance) };
+      opened.length = 0;
+      const caller = call();
+      caller.says(put);
+      for (let index = 0; index < 3; index++) {
+        const { stream } = opened[index]!;
+        expect(stream.text).toMatch(/^PUT .*\r\n\r\nbody$/s);
+        stream.handler.open?.();
+        stream.close(reset);
+      }
+      expect(opened.map(({ to }) => to)).toEqual([0, 1, 2].map((index) => instances[index] ?? '1'));
+      expect(caller.text).toMatch(/^HTTP\/1\.1 502 .*mesh-error: reset\r\n/s);
+    }
     expect(active).toBe(0);
   });
 
@@ -275,15 +289,22 @@ describe('a channel that is kept', () => {
     expect(caller.text).toContain('HTTP/1.1 502');
   });
 
-  it('is not twice', () => {
+  it('is avoided with its instance, and so is every other that is kept', () => {
     const caller = call();
+    const other = call();
     caller.says(GET);
+    other.says(GET);
     const stream = answer(0);
+    answer(1);
+    expect(http.pool.size).toBe(2);
     caller.says(GET);
-    stream.close(reset);
-    opened[1]!.stream.handler.open?.();
     opened[1]!.stream.close(reset);
-    expect(opened).toHaveLength(2);
+    expect(opened.map(({ to }) => to)).toEqual(['1', '1', '2']);
+    opened[2]!.stream.handler.open?.();
+    opened[2]!.stream.close(reset);
+    expect(opened).toHaveLength(4);
+    expect(stream.lines).toHaveLength(1);
+    opened[3]!.stream.close(reset);
     expect(caller.text).toContain('HTTP/1.1 502');
   });
 
