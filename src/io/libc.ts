@@ -153,6 +153,15 @@ export const execve = libc.func('int execve(const char*, const char**, const cha
   environment: readonly (string | null)[],
 ) => number;
 
+export const mmap = libc.func('void* mmap(void*, size_t, int, int, int, int64_t)') as unknown as (
+  near: null,
+  size: number,
+  protection: number,
+  flags: number,
+  fd: number,
+  offset: number,
+) => unknown;
+
 /** The errno of the last foreign call. Ask at once: any call into the runtime may change it. */
 export const errno: () => number = koffi.errno;
 
@@ -192,6 +201,10 @@ export function addressOf(memory: unknown): Pointer {
 }
 export function bytesOf(memory: unknown, size: number): Uint8Array {
   return new Uint8Array(koffi.view(memory, size));
+}
+/** The same as a buffer; of mapped memory, too. */
+export function viewOf(memory: unknown, size: number): ArrayBuffer {
+  return koffi.view(memory, size);
 }
 export function freeMemory(memory: unknown): void {
   koffi.free(memory);
