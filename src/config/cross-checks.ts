@@ -1,6 +1,6 @@
 import { parseEndpoint } from '../model/address.ts';
+import type { Finding } from './explain.ts';
 import type { Config } from './schema.ts';
-import type { Finding } from './validate.ts';
 
 /** XT_STRING_MAX_PATTERN_SIZE (128) without the length of the first label and the root. */
 const MAX_DOMAIN = 126;

@@ -6,6 +6,7 @@ import {
   isScalar,
   LineCounter,
   type Node,
+  parseAllDocuments,
   parseDocument,
 } from 'yaml';
 import { MOST_DEPTH, repeatedKeys, tooDeep } from './nesting.ts';
@@ -33,11 +34,30 @@ export interface ConfigDocument {
   placeOfKey(path: readonly PropertyKey[], key: string): Place;
 }
 
+/** What keeps a text from being read. */
+interface Unreadable {
+  readonly problems: readonly ConfigProblem[];
+}
+
 /** Reads YAML strictly; the problems tell everything that keeps the text from being one plain value. */
-export function readDocument(
+export function readDocument(origin: string, bytes: Uint8Array): ConfigDocument | Unreadable {
+  const read = readAll(origin, bytes, (text, options) => [parseDocument(text, options)]);
+  return 'problems' in read ? read : read.documents[0]!;
+}
+
+/** As {@link readDocument}, for a text of several documents with `---` between them; without content there is none. */
+export function readDocuments(
   origin: string,
   bytes: Uint8Array,
-): ConfigDocument | { readonly problems: readonly ConfigProblem[] } {
+): { readonly documents: readonly ConfigDocument[] } | Unreadable {
+  return readAll(origin, bytes, (text, options) => parseAllDocuments(text, options) as Document.Parsed[]);
+}
+
+function readAll(
+  origin: string,
+  bytes: Uint8Array,
+  parse: (text: string, options: Parameters<typeof parseDocument>[1]) => readonly Document.Parsed[],
+): { readonly documents: readonly ConfigDocument[] } | Unreadable {
   const wrong = (found: string, expected: string, place?: Place, hint?: string) => ({
     problems: [
       { origin, ...place, path: '', found, expected, ...(hint === undefined ? {} : { hint }) },
@@ -59,10 +79,8 @@ export function readDocument(
     const where = { line: before.split('\n').length, column: deep - before.lastIndexOf('\n') };
     return wrong('deeper nesting', `at most ${MOST_DEPTH} levels`, where);
   }
-  let document: Document.Parsed;
-  let value: unknown;
   try {
-    document = parseDocument(text, {
+    const parsed = parse(text, {
       version: '1.2',
       schema: 'core',
       merge: false,
@@ -74,7 +92,7 @@ export function readDocument(
       // With 'silent' a second document would be dropped without an error.
       logLevel: 'error',
     });
-    const faults = [...document.errors, ...document.warnings];
+    const faults = parsed.flatMap(({ errors, warnings }) => [...errors, ...warnings]);
     if (faults.length > 0) {
       return {
         problems: faults.slice(0, MOST_PROBLEMS).map((fault) => ({
@@ -86,7 +104,7 @@ export function readDocument(
         })),
       };
     }
-    const twice = repeatedKeys(document, MOST_PROBLEMS);
+    const twice = parsed.flatMap((document) => repeatedKeys(document, MOST_PROBLEMS)).slice(0, MOST_PROBLEMS);
     if (twice.length > 0) {
       return {
         problems: twice.map(({ range, value: key }) => ({
@@ -98,14 +116,17 @@ export function readDocument(
         })),
       };
     }
-    value = document.toJS({ maxAliasCount: MOST_ALIASES });
+    return { documents: parsed.map((document) => plain(document, place)) };
   } catch (error) {
     // toJS throws a ReferenceError for too many or dangling aliases; the parser throws nothing else by design.
     return wrong('YAML that cannot be read', 'plain YAML', { line: 1, column: 1 }, (error as Error).message);
   }
+}
+
+function plain(document: Document.Parsed, place: (offset: number) => Place): ConfigDocument {
   return {
-    value,
-    placeOf: (path) => place(nodeAt(document, path).node?.range?.[0] ?? 0),
+    value: document.toJS({ maxAliasCount: MOST_ALIASES }),
+    placeOf: (path) => place(nodeAt(document, path).node?.range?.[0] ?? document.range[0]),
     placeOfKey: (path, key) => {
       const { node } = nodeAt(document, path);
       if (isMap(node)) {
@@ -113,7 +134,7 @@ export function readDocument(
           if (isScalar(pair.key) && pair.key.value === key) return place(pair.key.range?.[0] ?? 0);
         }
       }
-      return place(node?.range?.[0] ?? 0);
+      return place(node?.range?.[0] ?? document.range[0]);
     },
   };
 }

@@ -13,6 +13,8 @@ export interface JsonSchema {
   readonly minimum?: number;
   readonly maximum?: number;
   readonly properties?: Readonly<Record<string, JsonSchema>>;
+  /** Of a map whose keys the operator names. */
+  readonly additionalProperties?: JsonSchema | boolean;
   readonly required?: readonly string[];
   readonly items?: JsonSchema;
   readonly anyOf?: readonly JsonSchema[];
@@ -84,12 +86,19 @@ function anyOf(names: readonly string[]): string {
  * The schema at a path of a value; undefined where the schema knows no such key. In a list of alternatives the
  * one with the value's own `type` is taken.
  */
-export function schemaAt(path: readonly PropertyKey[], value: unknown): JsonSchema | undefined {
-  let schema: JsonSchema | undefined = jsonSchema;
+export function schemaAt(
+  path: readonly PropertyKey[],
+  value: unknown,
+  whole: JsonSchema,
+): JsonSchema | undefined {
+  let schema: JsonSchema | undefined = whole;
   let current = value;
   for (const part of path) {
     schema = alternative(schema, current);
-    schema = typeof part === 'number' ? schema?.items : own(schema?.properties, String(part));
+    schema =
+      typeof part === 'number'
+        ? schema?.items
+        : (own(schema?.properties, String(part)) ?? recordOf(schema?.additionalProperties));
     current = typeof current === 'object' && current !== null ? own(current, part) : undefined;
     if (schema === undefined) return undefined;
   }
@@ -100,6 +109,10 @@ function alternative(schema: JsonSchema | undefined, value: unknown): JsonSchema
   if (schema?.oneOf === undefined || typeof value !== 'object' || value === null) return schema;
   const type = own(value, 'type');
   return schema.oneOf.find((one) => one.properties?.['type']?.const === type) ?? schema;
+}
+
+function recordOf(schema: JsonSchema | boolean | undefined): JsonSchema | undefined {
+  return typeof schema === 'object' ? schema : undefined;
 }
 
 function own<T>(holder: Readonly<Record<string, T>> | undefined, key: string): T | undefined;

@@ -1,10 +1,11 @@
 import { readFileSync, statSync } from 'node:fs';
 import { crossCheck } from './cross-checks.ts';
 import { type ConfigDocument, MOST_CONFIG_BYTES, MOST_PROBLEMS, readDocument } from './document.ts';
+import type { Finding } from './explain.ts';
 import { CONFIG_VARIABLE, environmentOverrides, flagOverrides, type Override, overlay } from './overlay.ts';
 import { ConfigError, type ConfigProblem, pathText } from './problem.ts';
 import type { Config } from './schema.ts';
-import { type Finding, validate } from './validate.ts';
+import { validate } from './validate.ts';
 
 /** Read when no other file is named; all defaults hold when it does not exist. */
 const DEFAULT_CONFIG_FILE = '/etc/mesh-node/mesh-node.yaml';
