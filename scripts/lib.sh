@@ -28,13 +28,22 @@ install_modules() {
   printf '%s\n' "$wanted" >"$stamp"
 }
 
-# Builds the program, unless it was built from these very sources.
+# Builds the program, unless it was built from these very sources. What was built before is replaced at once: a program
+# that starts meanwhile finds all of its files. One build at a time.
 build_program() {
-  local built="$root/dist/main.js"
-  if [ -e "$built" ] && [ -z "$(cd "$root" && find src package.json package-lock.json tsconfig*.json -newer "$built" -print -quit)" ]; then
-    return 0
-  fi
-  (cd "$root" && npm run --silent build)
+  (
+    flock 9
+    cd "$root"
+    local sources=(src package.json package-lock.json tsconfig.json rolldown.config.ts)
+    if [ -e dist/main.js ] && [ -z "$(find "${sources[@]}" -newer dist/main.js -print -quit)" ]; then return 0; fi
+    rm -rf dist.new dist.old
+    # It lists every file that it writes; what is wrong goes to standard error.
+    node_modules/.bin/rolldown -c rolldown.config.ts --dir dist.new >/dev/null || exit 1
+    chmod +x dist.new/main.js
+    [ ! -e dist ] || mv dist dist.old
+    mv dist.new dist
+    rm -rf dist.old
+  ) 9>"$root/node_modules/.mesh-node-build"
 }
 
 # Prints the comment at the head of the running script, and ends it.

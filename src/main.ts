@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { runCli } from './cli/program.ts';
+import { PROGRAM_DIRECTORY } from './io/installation.ts';
 
-const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+const { version } = JSON.parse(readFileSync(join(PROGRAM_DIRECTORY, 'package.json'), 'utf8')) as {
   readonly version: string;
 };
 

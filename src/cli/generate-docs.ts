@@ -1,5 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { configurationPage, configurationSchema } from '../config/documentation.ts';
+import { PROGRAM_DIRECTORY } from '../io/installation.ts';
 import { metricsPage } from '../telemetry/documentation.ts';
 
 /*
@@ -7,7 +9,7 @@ import { metricsPage } from '../telemetry/documentation.ts';
  * nothing and ends with 1 when one of them is not what it would write.
  */
 
-const docs = new URL('../../docs/', import.meta.url);
+const docs = join(PROGRAM_DIRECTORY, 'docs');
 const pages: readonly (readonly [name: string, text: string])[] = [
   ['configuration.md', configurationPage()],
   ['configuration.schema.json', configurationSchema()],
@@ -15,7 +17,7 @@ const pages: readonly (readonly [name: string, text: string])[] = [
 ];
 
 for (const [name, text] of pages) {
-  const file = new URL(name, docs);
+  const file = join(docs, name);
   if (!process.argv.includes('--check')) await writeFile(file, text);
   else if ((await readFile(file, 'utf8').catch(() => '')) !== text) {
     process.stderr.write(`docs/${name} is not what the code says: npm run docs:generate\n`);

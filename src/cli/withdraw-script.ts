@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
+import { PROGRAM_DIRECTORY } from '../io/installation.ts';
 import { CliError, exitCodes } from './context.ts';
 
 /** Bound on one run. */
@@ -10,8 +11,8 @@ const SCRIPT_MS = 30_000;
 /** Runs systemd/withdraw-rules, which needs no daemon; rejects with a CliError that says what it said. */
 export function runWithdrawScript({ daemon, names }: Config, verb: 'now' | 'serving'): Promise<void> {
   // In an installed program beside dist/, in a clone below systemd/.
-  const places = ['../../withdraw-rules', '../../systemd/withdraw-rules'];
-  const script = places.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
+  const places = ['withdraw-rules', 'systemd/withdraw-rules'];
+  const script = places.map((place) => join(PROGRAM_DIRECTORY, place)).find(existsSync);
   if (script === undefined) throw new CliError(exitCodes.system, 'the script withdraw-rules is missing');
   const env = {
     PATH: '/usr/sbin:/usr/bin:/sbin:/bin',

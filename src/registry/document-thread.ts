@@ -1,6 +1,9 @@
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { entryFile, PROGRAM_DIRECTORY } from '../io/installation.ts';
 import { type CatalogueDocument, DocumentError } from './document.ts';
 import type { Answer, Request } from './document-pieces.ts';
 import type { DocumentReader } from './document-reader.ts';
@@ -17,8 +20,8 @@ const DEFAULT_BOUNDS = Object.freeze({
 
 type Bounds = Readonly<Record<keyof typeof DEFAULT_BOUNDS, number>>;
 
-/** What document-thread-main.ts is compiled to; it stands beside this file once the product is built. */
-const PROGRAM = new URL('./document-thread-main.js', import.meta.url);
+/** What document-thread-main.ts is built to. */
+const PROGRAM = pathToFileURL(join(PROGRAM_DIRECTORY, entryFile('registry/document-thread-main')));
 
 interface DocumentThreadOptions {
   readonly program?: URL;

@@ -232,7 +232,7 @@ describe('mesh-node upgrade', () => {
     const steps = [
       `cp -a ${PROGRAM} ${PROGRAM}.new`,
       `sed -i 's/"version": "[^"]*"/"version": "${version}"/' ${PROGRAM}.new/package.json`,
-      `touch ${PROGRAM}.new/dist/daemon/supervisor/supervisor.js`,
+      `touch ${PROGRAM}.new/dist/main.js`,
       `cd ${PROGRAM}.new && ${change}`,
       `. ${CLONE}/scripts/lib.sh`,
       `replace_program ${PROGRAM}.new ${PROGRAM}`,
@@ -263,7 +263,7 @@ describe('mesh-node upgrade', () => {
     const known = await workers();
     const held = await hold();
     const broken = `sed -i 's/static async hold(/static async hold() { throw new Error("cannot start"); } static async held(/'`;
-    await install('9.1.0', `${broken} dist/daemon/succession/held-listeners.js`);
+    await install('9.1.0', `${broken} dist/chunks/supervisor-*.js`);
     await undisturbed(async () => {
       const { code, stderr } = await a.exec(['mesh-node', 'upgrade'], { timeoutMs: 90_000 });
       expect(stderr).toContain('9.1.0 could not start');

@@ -1,6 +1,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { connect } from 'node:net';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { entryFile, PROGRAM_DIRECTORY } from '../../io/installation.ts';
 import type { Ip } from '../../model/address.ts';
 import { selfTestAddress } from '../../model/self-test.ts';
 import { selfTestAnswer } from '../../proxy/self-test.ts';
@@ -117,7 +118,7 @@ export const selfTestBefore: Check = {
   name: 'self-test',
   run: async ({ config, root, run }) => {
     if (!root) return skip('only root may make a network namespace');
-    const program = fileURLToPath(new URL('./self-test-main.js', import.meta.url));
+    const program = join(PROGRAM_DIRECTORY, entryFile('cli/checks/self-test-main'));
     const input = JSON.stringify({ capture: config.capture, names: config.names });
     const result = await run('unshare', ['--net', '--', process.execPath, program], input);
     const said = result.stdout.trim();

@@ -1,6 +1,6 @@
 import { openSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { PROGRAM_DIRECTORY } from '../../io/installation.ts';
 
 /** What was installed, told apart from every other installation. */
 export interface ProgramIdentity {
@@ -9,16 +9,14 @@ export interface ProgramIdentity {
   readonly build: string;
 }
 
-/** Directory of `package.json` of the running program, as it was called when this module was loaded. */
-const LOADED_FROM = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
-/** Where the programs of processes lie below it. */
-const PROCESSES = 'dist/daemon';
+/** Where the files lie that processes run, below a program's directory. */
+const FILES = 'dist';
 
 /** Reads what lies in a directory; throws when it is no mesh-node. */
 function programAt(directory: string): ProgramIdentity {
   const text = readFileSync(join(directory, 'package.json'), 'utf8');
   const { version } = JSON.parse(text) as { readonly version: string };
-  const files = join(directory, PROCESSES);
+  const files = join(directory, FILES);
   let newest = 0;
   for (const name of readdirSync(files, { recursive: true, encoding: 'utf8' }))
     newest = Math.max(newest, statSync(join(files, name)).mtimeMs);
@@ -30,13 +28,13 @@ function programAt(directory: string): ProgramIdentity {
  * the same, because the directory is kept open, wherever it was moved.
  */
 export class OwnProgram {
-  readonly identity: ProgramIdentity = programAt(LOADED_FROM);
+  readonly identity: ProgramIdentity = programAt(PROGRAM_DIRECTORY);
   /** Where it was installed, and where another version lies now if it was replaced. */
   readonly installedAt: string;
-  readonly #fd = openSync(LOADED_FROM, 'r');
+  readonly #fd = openSync(PROGRAM_DIRECTORY, 'r');
 
   /** `installedAt`: when that is not where it was loaded from. */
-  constructor(installedAt: string = LOADED_FROM) {
+  constructor(installedAt: string = PROGRAM_DIRECTORY) {
     this.installedAt = installedAt;
   }
 

@@ -4,6 +4,7 @@ import type { UpgradeAnswer } from '../../admin/api.ts';
 import { boundSocket } from '../../io/bound-socket.ts';
 import { type Capability, hasCapability, withAmbientCapabilities } from '../../io/capabilities.ts';
 import { replaceImage } from '../../io/exec.ts';
+import { entryFile } from '../../io/installation.ts';
 import { type ServiceNotifier, watchdogInterval } from '../../io/notify.ts';
 import { MeshError } from '../../model/errors.ts';
 import type { Log } from '../../telemetry/log.ts';
@@ -20,7 +21,7 @@ const KEPT: readonly Capability[] = ['CAP_NET_ADMIN', 'CAP_NET_RAW'];
 /** Until the next image gives a sign of life: on a busy host a program takes its time to start. */
 const BECOME_MS = 60_000;
 /** Entry of the program, below its directory. */
-const MAIN = 'dist/main.js';
+const MAIN = entryFile('main');
 
 /** How this process was started, in terms of the command line. */
 export interface CommandLines {

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { closeDescriptor } from '../../io/descriptors.ts';
+import { entryFile } from '../../io/installation.ts';
 import { createSocketPair } from '../../io/socketpair.ts';
 import type { Listener } from '../succession/listeners.ts';
 import type { OwnProgram } from '../succession/own-program.ts';
@@ -41,7 +42,7 @@ export function launchWorker(index: number, options: LaunchOptions, events: Work
     build: program.identity.build,
     adoptable,
   };
-  const main = join(program.directory, 'dist/daemon/worker/worker-main.js');
+  const main = join(program.directory, entryFile('daemon/worker/worker-main'));
   const child = spawn(process.execPath, [...V8_FLAGS, main], {
     stdio: ['ignore', 'inherit', 'inherit', theirs, ...listeners.map(({ fd }) => fd)],
     env: {

@@ -16,11 +16,8 @@ function meshNode(...argv: string[]): { code: number | null; out: string; err: s
 }
 
 beforeAll(() => {
-  const tsc = join(root, 'node_modules/typescript/bin/tsc');
-  execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json', '--outDir', join(directory, 'dist')], {
-    cwd: root,
-    stdio: 'inherit',
-  });
+  execFileSync(join(root, 'scripts/build'), { stdio: 'inherit' });
+  cpSync(join(root, 'dist'), join(directory, 'dist'), { recursive: true });
   cpSync(join(root, 'package.json'), join(directory, 'package.json'));
   for (const name of ['withdraw-rules', 'unattended-rules', 'unattended-rules.awk'])
     cpSync(join(root, 'systemd', name), join(directory, name));
@@ -53,8 +50,8 @@ describe('the built program', () => {
       process.argv = ['node', 'mesh-node', '--version'];
       await import(${JSON.stringify(join(directory, 'dist/main.js'))});`;
     const done = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
-    expect(done.stderr).toContain('/dist/cli/program.js');
-    expect(done.stderr).not.toContain('/dist/daemon/supervisor/supervisor.js');
+    expect(done.stderr).toContain('/dist/chunks/');
+    expect(done.stderr).not.toContain('/dist/chunks/supervisor-');
     expect(done.stderr).not.toContain('koffi');
   });
 

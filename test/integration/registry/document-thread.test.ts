@@ -3,27 +3,22 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Catalogue } from '../../../src/registry/catalogue.ts';
+import { DocumentThread } from '../../../src/registry/document-thread.ts';
+import { FileSource } from '../../../src/registry/file-source.ts';
 import { setup as build } from '../../support/build.ts';
 import { context, quiet } from '../../unit/registry/source.conformance.ts';
 
-/** The thread runs what is built: these are the built readers. */
-let built: typeof import('../../../src/registry/document-thread.ts');
-let builtSource: typeof import('../../../src/registry/file-source.ts');
 const soon = { timeout: 30_000, interval: 10 };
 const bytes = (text: string) => Uint8Array.from(Buffer.from(text));
 
-beforeAll(async () => {
-  await build();
-  const dist = new URL('../../../dist/registry/', import.meta.url);
-  built = await import(new URL('document-thread.js', dist).href);
-  builtSource = await import(new URL('file-source.js', dist).href);
-}, 240_000);
+// The thread runs what is built.
+beforeAll(build, 240_000);
 
 describe('a thread that reads files', () => {
   const refusal = (mistake: string) => expect.objectContaining({ mistakes: [mistake] });
 
   test('hands back every piece, in order', async () => {
-    const thread = new built.DocumentThread();
+    const thread = new DocumentThread();
     const services = Array.from({ length: 2500 }, (_, i) => ({
       name: `s-${i}`,
       instances: [{ address: `10.0.${i >> 8}.${i & 255}:1`, labels: { v: '1' } }],
@@ -37,7 +32,7 @@ describe('a thread that reads files', () => {
   });
 
   test('says what is wrong, and goes on with the next file', async () => {
-    const thread = new built.DocumentThread();
+    const thread = new DocumentThread();
     await expect(thread.read(bytes('services: 3'))).rejects.toEqual(
       refusal('1:11: services: found 3; expected array'),
     );
@@ -49,7 +44,7 @@ describe('a thread that reads files', () => {
 
   test('is ended at its bound on time; the next file has a new one', async () => {
     const stuck = new URL('data:text/javascript,setInterval(() => {}, 1000)');
-    const thread = new built.DocumentThread({ program: stuck, bounds: { deadline: 20 } });
+    const thread = new DocumentThread({ program: stuck, bounds: { deadline: 20 } });
     for (let file = 0; file < 2; file++) {
       await expect(thread.read(bytes('services: []'))).rejects.toEqual(
         refusal('1:1: found content that takes longer than 20 ms to read'),
@@ -59,7 +54,7 @@ describe('a thread that reads files', () => {
   });
 
   test('is ended at its bound on memory', async () => {
-    const thread = new built.DocumentThread({ bounds: { heapMiB: 32 } });
+    const thread = new DocumentThread({ bounds: { heapMiB: 32 } });
     await expect(thread.read(bytes('a: b\n'.repeat(200_000)))).rejects.toEqual(
       refusal('1:1: found content that needs more than 32 MiB to read'),
     );
@@ -68,7 +63,7 @@ describe('a thread that reads files', () => {
   });
 
   test('ends when it is idle, and begins anew', async () => {
-    const thread = new built.DocumentThread({ bounds: { idle: 1 } });
+    const thread = new DocumentThread({ bounds: { idle: 1 } });
     await thread.read(bytes('services: []'));
     await vi.waitFor(() => expect(thread.running).toBe(false), soon);
     expect(await thread.read(bytes('services: []'))).toEqual({ services: [], nodes: [] });
@@ -97,7 +92,7 @@ describe('a directory with a hostile file', () => {
       join(directory, 'd.yaml'),
       Array.from({ length: 200_000 }, (_, i) => `k${i}: b\n`).join(''),
     );
-    catalogue = new Catalogue([new builtSource.FileSource({ directory, context })], quiet);
+    catalogue = new Catalogue([new FileSource({ directory, context })], quiet);
     catalogue.start();
     await vi.waitFor(() => expect(catalogue.status.registries[0]!.state).toBe('synced'), soon);
     const { problems, services } = catalogue.status.registries[0]!;
