@@ -1,0 +1,67 @@
+import type { CallerPattern } from '../../model/policy.ts';
+import type { CallerView } from './request-view.ts';
+
+/** Says whether a caller is one of those that are meant. */
+export type CallerMatcher = (caller: CallerView) => boolean;
+
+/** Characters of a container's id that callers are known by (`Caller.container`). */
+const CONTAINER_ID = 12;
+
+const KINDS = ['service', 'unit', 'user', 'container', 'node'] as const;
+type Kind = (typeof KINDS)[number];
+
+/** Endings of systemd units (systemd.unit(5)); without one of them `.service` is meant, as with systemctl. */
+const UNIT_TYPE = /\.(?:service|scope|slice|socket|timer|path|mount|automount|swap|target|device)$/;
+
+/** Why this is no {@link CallerPattern}, in words; undefined when it is one. */
+export function callerPatternProblem(pattern: CallerPattern): string | undefined {
+  if (pattern === '*') return undefined;
+  const { kind, name } = split(pattern);
+  if (!KINDS.some((known) => known === kind)) {
+    return `begins with none of ${KINDS.map((known) => `${known}:`).join(', ')}, and is not *`;
+  }
+  if (!/^[\x21-\x7e]+$/.test(name)) return `has no name behind ${kind}:`;
+  return name.slice(0, -1).includes('*') ? 'has a * before its end' : undefined;
+}
+
+/** Compiles patterns: one of them has to hold. Those that {@link callerPatternProblem} speaks against never do. */
+export function compileCallers(patterns: readonly CallerPattern[]): CallerMatcher {
+  const matchers = patterns.map(compilePattern);
+  const [only] = matchers;
+  return matchers.length === 1 ? only! : (caller) => matchers.some((matches) => matches(caller));
+}
+
+function compilePattern(pattern: CallerPattern): CallerMatcher {
+  if (pattern === '*') return () => true;
+  if (callerPatternProblem(pattern) !== undefined) return () => false;
+  const { kind, name } = split(pattern) as { kind: Kind; name: string };
+  const text = textOf(kind);
+  const wanted = kind === 'service' || kind === 'node' ? name : pattern;
+  if (wanted.endsWith('*')) {
+    const start = wanted.slice(0, -1);
+    return (caller) => text(caller)?.startsWith(start) === true;
+  }
+  if (kind === 'container') {
+    const short = wanted.slice(0, 'container:'.length + CONTAINER_ID);
+    return (caller) => text(caller) === short;
+  }
+  if (kind !== 'unit' || UNIT_TYPE.test(name)) return (caller) => text(caller) === wanted;
+  const full = `${wanted}.service`;
+  return (caller) => text(caller) === full;
+}
+
+function textOf(kind: Kind): (caller: CallerView) => string | undefined {
+  switch (kind) {
+    case 'service':
+      return (caller) => caller.service;
+    case 'node':
+      return (caller) => caller.node;
+    default:
+      return (caller) => caller.program;
+  }
+}
+
+function split(pattern: CallerPattern): { readonly kind: string; readonly name: string } {
+  const at = pattern.indexOf(':');
+  return at < 0 ? { kind: pattern, name: '' } : { kind: pattern.slice(0, at), name: pattern.slice(at + 1) };
+}
