@@ -18,6 +18,8 @@ export interface CallerView {
 /** A request, as matchers see it. Everything is looked for when it is asked for. */
 export interface RequestView {
   readonly method: string;
+  /** Host and port that the caller asks for; empty where it names none. */
+  readonly authority: string;
   /** Without the query, normalised ({@link plainPath}). */
   readonly path: string;
   /** Without the query, as it was sent: begins with `/`, or is `*`, or empty (CONNECT). */
@@ -31,28 +33,38 @@ export interface RequestView {
   parameter(name: string): string | undefined;
 }
 
-/** Where header fields are looked up; of the codec's `Fields` this much. */
-interface HeaderFields {
-  joined(name: string): string | undefined;
+/** A request's head; of the codec's this much. */
+interface Head {
+  readonly method: string;
+  /** Path and query for an origin server: begins with `/`, or is `*`; empty for CONNECT. */
+  readonly path: string;
+  readonly authority: string;
+  readonly fields: { joined(name: string): string | undefined };
 }
 
 /** A request's head as matchers see it; cheap to make, and parsed no further than somebody asks. */
 export class HeadView implements RequestView {
-  readonly method: string;
   readonly rawPath: string;
   readonly query: string;
   readonly caller: CallerView;
-  readonly #fields: HeaderFields;
+  readonly #head: Head;
   #path: string | undefined;
 
-  /** `target`: path and query for an origin server, as in the codec's `RequestHead.path`. */
-  constructor(method: string, target: string, fields: HeaderFields, caller: CallerView) {
-    const at = target.indexOf('?');
-    this.method = method;
-    this.rawPath = at < 0 ? target : target.slice(0, at);
-    this.query = at < 0 ? '' : target.slice(at + 1);
+  constructor(head: Head, caller: CallerView) {
+    const { path } = head;
+    const at = path.indexOf('?');
+    this.rawPath = at < 0 ? path : path.slice(0, at);
+    this.query = at < 0 ? '' : path.slice(at + 1);
     this.caller = caller;
-    this.#fields = fields;
+    this.#head = head;
+  }
+
+  get method(): string {
+    return this.#head.method;
+  }
+
+  get authority(): string {
+    return this.#head.authority;
   }
 
   get path(): string {
@@ -61,11 +73,11 @@ export class HeadView implements RequestView {
   }
 
   header(name: string): string | undefined {
-    return this.#fields.joined(name);
+    return this.#head.fields.joined(name);
   }
 
   cookie(name: string): string | undefined {
-    return cookieOf(this.#fields.joined('cookie'), name);
+    return cookieOf(this.#head.fields.joined('cookie'), name);
   }
 
   parameter(name: string): string | undefined {
