@@ -23,3 +23,8 @@ export function knownMethod(text: string, length: number, others: ReadonlySet<st
   const method = text.slice(0, length);
   return others.has(method) ? method : undefined;
 }
+
+/** Whether `text` is, or may become, a method that is known. */
+export function beginsMethod(text: string): boolean {
+  return KNOWN.some((method) => method.startsWith(text));
+}

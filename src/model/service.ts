@@ -9,8 +9,11 @@ export type NodeName = string & { readonly __nodeName: unique symbol };
 /** Unique within its service; by default the text of its address. At most 253 printable ASCII characters without spaces. */
 export type InstanceId = string & { readonly __instanceId: unique symbol };
 
-/** What an application speaks. `http` is read as HTTP/1.1; all others are carried as they are, `auto` as well: nothing is detected yet. */
-export const protocols = ['tcp', 'auto', 'http', 'http2', 'grpc', 'tls'] as const;
+/**
+ * What an application speaks. `http` is read as HTTP/1.1, of `redis` commands are counted, `auto` is found out for each
+ * connection; all others are carried as they are (docs/protocols.md).
+ */
+export const protocols = ['tcp', 'auto', 'http', 'http2', 'grpc', 'tls', 'redis'] as const;
 export type Protocol = (typeof protocols)[number];
 
 /** How instances are picked. */

@@ -106,6 +106,35 @@ export const metrics = {
     'Requests that went to an instance, by their channel to it: new, or reused after an earlier request.',
     ['service', 'channel'],
   ),
+  protocolDetected: counter(
+    'protocol_detected',
+    'Connections of which nobody had said what they speak, by what came of finding out (ended: one side was over before).',
+    ['outcome'],
+  ),
+  redisCommands: counter(
+    'redis_commands',
+    'Commands to services with protocol redis, by outcome (ok, error; none: its answer was not seen).',
+    ['service', 'command', 'outcome'],
+  ),
+  redisCommandDuration: histogram(
+    'redis_command_duration_seconds',
+    'From a command to the end of its answer; without those that may wait on purpose.',
+    ['service'],
+    ANSWER,
+  ),
+  redisErrors: counter('redis_errors', 'Errors in answers of redis services, by their first word.', [
+    'service',
+    'error',
+  ]),
+  redisSlow: counter('redis_slow_commands', 'Commands that took longer than redis.slow.', [
+    'service',
+    'command',
+  ]),
+  redisLost: counter(
+    'redis_connections_lost',
+    'Connections that are no longer followed, by what could not be: commands, answers, or a pipeline that is too long.',
+    ['service', 'reason'],
+  ),
   connectDuration: histogram(
     'connect_duration_seconds',
     'Time to reach an instance, from the first attempt to the opened connection or stream.',
@@ -120,6 +149,19 @@ export const metrics = {
   connectRetries: counter('connect_retries', 'Attempts after the first one of a connection.', ['service']),
   ejections: counter('ejections', 'Instances set aside after failures in a row.', ['service']),
   ejected: gauge('ejected_instances', 'Instances that are set aside now.', ['service']),
+  breakerOpen: gauge(
+    'circuit_breaker_open',
+    'Workers in which a bound of a service (circuitBreaker of its policy) refuses, by resource.',
+    ['service', 'resource'],
+  ),
+  breakerRefusals: counter('circuit_breaker_refusals', 'What a bound of a service refused, by resource.', [
+    'service',
+    'resource',
+  ]),
+  rateLimited: counter('rate_limited', 'Requests and connections over a rate limit, by its name.', [
+    'service',
+    'limit',
+  ]),
   outages: gauge(
     'outages',
     'Services, and instances called by their own address, that nobody could reach and that refuse at connect.',
