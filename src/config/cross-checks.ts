@@ -24,6 +24,7 @@ export function crossCheck(config: Config): readonly Finding[] {
     [['capture', 'port'], config.capture.port],
     [['names', 'port'], config.names.port],
     [['tunnel', 'port'], config.tunnel.port],
+    [['proxy', 'port'], config.proxy.enabled ? config.proxy.port : undefined],
     [['telemetry', 'metricsListen'], parseEndpoint(config.telemetry.metricsListen)?.port],
   ];
   for (const [path, port] of listeners) {

@@ -3,6 +3,9 @@ import { cache, registry } from './sections/discovery.ts';
 import { daemon, node, telemetry } from './sections/host.ts';
 import { caller, capture, guard } from './sections/interception.ts';
 import { names } from './sections/naming.ts';
+import { policies } from './sections/policies.ts';
+import { detection, redis } from './sections/protocols.ts';
+import { proxy } from './sections/proxy.ts';
 import { balance, limits } from './sections/traffic.ts';
 import { identity, tunnel, zone, zoneAgent } from './sections/tunnels.ts';
 
@@ -17,6 +20,7 @@ export const configSchema = z.strictObject({
   capture,
   names,
   caller,
+  proxy,
   guard,
   tunnel,
   identity,
@@ -26,7 +30,10 @@ export const configSchema = z.strictObject({
     .prefault([{ type: 'file' }])
     .describe('Where services come from; earlier ones win where two speak of the same service.'),
   cache,
+  policies,
   balance,
+  detection,
+  redis,
   zones: z.array(zone).max(256).default([]).describe('Other zones and how they are reached.'),
   zoneAgent,
   limits,

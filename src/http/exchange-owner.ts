@@ -11,6 +11,8 @@ import type { UpstreamPool } from './upstream-pool.ts';
 export interface ExchangeDependencies extends SearchDependencies {
   readonly node: NodeName;
   readonly pool: UpstreamPool;
+  /** Requests go to places outside of the mesh: these are told no more than they have to be. */
+  readonly beyond?: true;
   /** A request goes to this instance on a channel that is open already. */
   reusing(service: Service, instance: Instance): PickToken;
 }
@@ -35,6 +37,8 @@ export interface ExchangeOwner {
   readonly stays: boolean;
   /** The caller's bytes are being read: `requestRead` follows. */
   readonly reading: boolean;
+  /** Once: an instance of the target to which a way was opened before anything was asked; it waits in the pool. */
+  takeOpened(): Instance | undefined;
   /** Request and answer are over. `keep`: another one may follow. */
   over(keep: boolean): void;
   /** An answer that has begun cannot be completed: the caller must not take it for a whole one. */

@@ -21,6 +21,7 @@ import {
   type Seeker,
   UpstreamSearch,
 } from '../proxy/search.ts';
+import type { CallerExchange } from './caller-exchange.ts';
 import type { ExchangeDependencies, ExchangeOwner } from './exchange-owner.ts';
 import { forwarding, isLoop } from './forwarding.ts';
 import { failureStatus, localAnswerText } from './local-answer.ts';
@@ -32,7 +33,7 @@ import { shareOf } from './upstream-pool.ts';
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
 
 /** One request and its answer, sent on and back while they come. Each has an instance of its own. */
-export class Exchange implements Seeker, UpstreamUser {
+export class Exchange implements CallerExchange, Seeker, UpstreamUser {
   readonly #request: RequestHead;
   readonly #journal: RequestJournal;
   readonly #owner: ExchangeOwner;
@@ -83,19 +84,24 @@ export class Exchange implements Seeker, UpstreamUser {
   /** Sends the request on its way. */
   begin(): void {
     const request = this.#request;
-    const { node } = this.#deps;
+    const { node, beyond } = this.#deps;
     const { origin, target } = this.#owner;
     if (request.method === 'CONNECT') {
       this.#answer(501, 'method-unknown', 'CONNECT is not taken here');
     } else if (isLoop(request, node)) {
       this.#answer(508, 'loop', 'the request has passed here too often');
     } else {
-      const passage = { node, service: target.service.name, callerIp: origin.address?.ip };
+      const passage = { node, service: target.service.name, callerIp: origin.address?.ip, beyond };
       const { changes, traceId } = forwarding(request, passage);
       this.#journal.traceId = traceId;
       this.#text = requestHeadText(request, changes);
       this.#find();
     }
+  }
+
+  /** Answers by itself, in the place of `begin`. */
+  refuse(status: number, reason: RequestEndReason, detail: string): void {
+    this.#answer(status, reason, detail);
   }
 
   // The request, as it comes from the caller.
@@ -166,7 +172,9 @@ export class Exchange implements Seeker, UpstreamUser {
 
   #find(): void {
     const { origin, target } = this.#owner;
-    this.#search = new UpstreamSearch(target, origin, this.#deps, this.#journal, this, this.#before);
+    const opened = this.#owner.takeOpened();
+    const scope = opened === undefined ? this.#before : { ...this.#before, first: opened };
+    this.#search = new UpstreamSearch(target, origin, this.#deps, this.#journal, this, scope);
     this.#search.start();
   }
 
@@ -189,7 +197,7 @@ export class Exchange implements Seeker, UpstreamUser {
     this.#pooled = undefined;
     this.#token = token;
     this.#past = opened?.past === true;
-    this.#journal.reused = pooled !== undefined;
+    this.#journal.reused = pooled?.reused === true;
     const upstream =
       pooled ??
       new Upstream(

@@ -26,33 +26,42 @@ export interface Passage {
   readonly service: ServiceName;
   /** Address of the caller. */
   readonly callerIp: string | undefined;
+  /** It leaves the mesh: nothing is added but what tells loops, as nobody there asked for it. */
+  readonly beyond?: true | undefined;
 }
 
 /** What is told onward about a request. */
 export interface Forwarding {
   readonly changes: RequestChanges;
-  /** Trace that the request belongs to; 32 hexadecimal digits. */
-  readonly traceId: string;
+  /** Trace that the request belongs to; 32 hexadecimal digits. Undefined: it has none, and gets none. */
+  readonly traceId: string | undefined;
 }
 
 /** By what has to be left out, as bits: made once. */
 const X_FORWARDED_FOR = 1;
 const REQUEST_ID_BIT = 2;
 const TRACE = 4;
-const removed: readonly (FieldNames | undefined)[] = Array.from({ length: 8 }, (_, bits) => {
+/** For the proxy, and nobody behind it. */
+const PROXY_AUTHORIZATION = 8;
+const removed: readonly (FieldNames | undefined)[] = Array.from({ length: 16 }, (_, bits) => {
   if (bits === 0) return undefined;
   return new FieldNames([
     ...((bits & X_FORWARDED_FOR) !== 0 ? ['x-forwarded-for'] : []),
     ...((bits & REQUEST_ID_BIT) !== 0 ? ['x-request-id'] : []),
     ...((bits & TRACE) !== 0 ? ['traceparent', 'tracestate'] : []),
+    ...((bits & PROXY_AUTHORIZATION) !== 0 ? ['proxy-authorization'] : []),
   ]);
 });
 
 /** What a request is sent on with. Values are copied from fields that the codec has checked, or made here. */
-export function forwarding(head: RequestHead, { node, service, callerIp }: Passage): Forwarding {
+export function forwarding(head: RequestHead, passage: Passage): Forwarding {
+  const { node, service, callerIp } = passage;
   const { fields } = head;
-  let remove = 0;
+  let remove = head.form === 'absolute' && fields.has('proxy-authorization') ? PROXY_AUTHORIZATION : 0;
   let add = `via: 1.${head.minor} ${node}\r\n`;
+  const parent = single(fields, 'traceparent');
+  let traceId = parent === undefined ? undefined : TRACE_PARENT.exec(parent)?.[1];
+  if (passage.beyond === true) return { changes: changesOf(head, service, add, remove), traceId };
   if (callerIp !== undefined) {
     const before = fields.joined('x-forwarded-for');
     if (before !== undefined) remove |= X_FORWARDED_FOR;
@@ -62,8 +71,6 @@ export function forwarding(head: RequestHead, { node, service, callerIp }: Passa
   if (head.authority !== '' && !fields.has('x-forwarded-host')) {
     add += `x-forwarded-host: ${head.authority}\r\n`;
   }
-  const parent = single(fields, 'traceparent');
-  let traceId = parent === undefined ? undefined : TRACE_PARENT.exec(parent)?.[1];
   if (traceId === undefined) {
     traceId = randomId();
     remove |= TRACE;
@@ -75,9 +82,13 @@ export function forwarding(head: RequestHead, { node, service, callerIp }: Passa
     remove |= REQUEST_ID_BIT;
     add += `x-request-id: ${parent === undefined ? traceId : randomId()}\r\n`;
   }
+  return { changes: changesOf(head, service, add, remove), traceId };
+}
+
+function changesOf(head: RequestHead, service: ServiceName, add: string, remove: number): RequestChanges {
   const common = { add, upgrade: true, ...(head.authority === '' ? { authority: service } : {}) };
   const names = removed[remove];
-  return { changes: names === undefined ? common : { ...common, remove: names }, traceId };
+  return names === undefined ? common : { ...common, remove: names };
 }
 
 /** True when a request has passed `node` so often that it must be going in circles (RFC 9110, 7.6.3). */

@@ -6,21 +6,28 @@ import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
 import { type EndReason, resetCode } from '../model/connection.ts';
 import type { DenseSetMember } from '../model/dense-set.ts';
 import type { RequestSink } from '../model/request.ts';
+import type { Instance } from '../model/service.ts';
 import type { Carrier, ConnectionEntry } from '../proxy/connections.ts';
 import type { Origin } from '../proxy/origin.ts';
+import type { Begun } from '../proxy/protocols.ts';
 import { Relay } from '../proxy/relay.ts';
 import { reasonOf, type SearchTarget } from '../proxy/search.ts';
+import type { CallerExchange } from './caller-exchange.ts';
+import { CONNECTED, ConnectExchange } from './connect-exchange.ts';
 import { Exchange } from './exchange.ts';
 import type { ExchangeDependencies, ExchangeOwner, SwitchedEnd } from './exchange-owner.ts';
 import { localAnswerText } from './local-answer.ts';
 import { MessageWriter } from './message-writer.ts';
 import { RequestJournal } from './request-journal.ts';
+import { type Aim, OneTarget, type Refused, type RequestTargets } from './targets.ts';
 
 /** What a caller sends behind our last answer is read and dropped up to this: a reset could cost it the answer. */
 const MAX_DISCARDED = 16 << 20;
 
 export interface HttpConnectionDependencies extends ExchangeDependencies {
   readonly requests: RequestSink;
+  /** For requests that go to a place outside of the mesh. */
+  readonly outside: ExchangeDependencies;
   /** No connection is kept for further requests. */
   readonly draining: boolean;
   /** The same target as the newest catalogue has it; undefined when that would take its connections elsewhere. */
@@ -38,22 +45,26 @@ export interface HttpConnectionDependencies extends ExchangeDependencies {
 export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, DenseSetMember {
   place = -1;
   readonly client: Channel;
-  target: SearchTarget;
   readonly requests = new MessageWriter();
   readonly answers = new MessageWriter();
   origin: Origin;
   reading = false;
   readonly #entry: ConnectionEntry;
   readonly #deps: HttpConnectionDependencies;
-  readonly #parser: RequestParser;
+  #targets: RequestTargets;
+  /** Of the request under way. */
+  #aim: Aim | undefined;
+  #parser: RequestParser;
   #state: 'serving' | 'closing' | 'switched' | 'over' = 'serving';
-  #exchange: Exchange | undefined;
+  #exchange: CallerExchange | undefined;
+  /** A request whose way is being asked for: no more is read, and its end, which may be told already, waits. */
+  #undecided: 'begun' | 'complete' | undefined;
+  #journal: RequestJournal | undefined;
   #count = 0;
   /** Bytes of the next request, of one read at most: the caller is paused. */
   #rest: Uint8Array | undefined;
   #clientEnded = false;
-  /** What it was made to is something else by now: the caller is to connect anew. */
-  #outdated = false;
+  #opened: Instance | undefined;
   #received = 0;
   #discarded = 0;
   #relay: Relay | undefined;
@@ -62,19 +73,15 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     client: Channel,
     entry: ConnectionEntry,
     origin: Origin,
-    target: SearchTarget,
+    targets: RequestTargets,
     dependencies: HttpConnectionDependencies,
   ) {
     this.client = client;
     this.origin = origin;
-    this.target = target;
+    this.#targets = targets;
     this.#entry = entry;
     this.#deps = dependencies;
-    this.#parser = new RequestParser({
-      head: (head) => this.#begin(head),
-      content: (piece) => this.#exchange?.requestContent(piece),
-      end: (trailers: Fields | undefined) => this.#exchange?.requestEnd(trailers),
-    });
+    this.#parser = this.#newParser();
     client.handler = this;
     entry.relay = this;
     entry.abort = (end) => {
@@ -83,9 +90,36 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     };
   }
 
-  /** Reads the first request. */
-  start(): void {
+  #newParser(): RequestParser {
+    return new RequestParser({
+      head: (head) => this.#begin(head),
+      content: (piece) => this.#exchange?.requestContent(piece),
+      end: (trailers: Fields | undefined) => {
+        if (this.#undecided === undefined) this.#exchange?.requestEnd(trailers);
+        else this.#undecided = 'complete';
+      },
+    });
+  }
+
+  /** Reads the first request. `opened`: an instance to which a way was opened meanwhile, for that request. */
+  start(begun?: Begun, opened?: Instance): void {
+    this.#opened = opened;
     this.client.resume();
+    if (begun === undefined) return;
+    // As if it came now.
+    for (const bytes of begun.bytes) this.data(bytes);
+    if (begun.ended) this.end();
+  }
+
+  takeOpened(): Instance | undefined {
+    const opened = this.#opened;
+    this.#opened = undefined;
+    return opened;
+  }
+
+  /** Of the request under way. */
+  get target(): SearchTarget {
+    return this.#aim!.target;
   }
 
   get bytesSent(): number {
@@ -102,12 +136,12 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
   }
 
   get stays(): boolean {
-    return !this.#deps.draining && !this.#outdated;
+    return !this.#deps.draining && !this.#targets.outdated;
   }
 
   /** No further request is waited for. One that has begun is finished, and a new connection gets its first one. */
   leave(): void {
-    const waits = this.#count > 0 && this.#exchange === undefined && this.#parser.idle;
+    const waits = this.#count > 0 && !this.#busy && this.#parser.idle;
     if (this.#state === 'serving' && waits) this.#close();
   }
 
@@ -148,13 +182,19 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
       this.reading = false;
     }
     this.#exchange?.requestRead();
+    if (this.#undecided !== undefined) this.client.pause();
     if (at === bytes.length || this.#state !== 'serving') return;
     this.#rest = kept ? bytes.subarray(at) : Uint8Array.prototype.slice.call(bytes, at);
     this.client.pause();
   }
 
+  /** A request is under way. */
+  get #busy(): boolean {
+    return this.#exchange !== undefined || this.#undecided !== undefined;
+  }
+
   #mayRead(): boolean {
-    if (this.#state !== 'serving') return false;
+    if (this.#state !== 'serving' || this.#undecided !== undefined) return false;
     if (!this.#parser.done) return true;
     if (this.#exchange !== undefined) return false;
     if (this.#parser.next()) return true;
@@ -168,12 +208,71 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     if (callerProgram !== this.origin.program) {
       this.origin = { address: this.origin.address, program: callerProgram };
     }
-    const target = this.#deps.current(this.target);
-    if (target === undefined) this.#outdated = true;
-    else this.target = target;
     const journal = new RequestJournal(this.#deps.requests, this.#entry, ++this.#count, head);
-    this.#exchange = new Exchange(head, journal, this, this.#deps);
-    this.#exchange.begin();
+    const aim = this.#targets.of(head);
+    if (!(aim instanceof Promise)) {
+      this.#go(head, journal, aim);
+      return;
+    }
+    this.#undecided = 'begun';
+    this.#journal = journal;
+    this.#parser.pause();
+    void aim.then((decided) => this.#decided(head, journal, decided));
+  }
+
+  /** It is known where a request goes. */
+  #go(head: RequestHead, journal: RequestJournal, aim: Aim | Refused): void {
+    if (aim.kind === 'refused') {
+      const exchange = new Exchange(head, journal, this, this.#deps);
+      this.#exchange = exchange;
+      exchange.refuse(aim.status, aim.reason, aim.detail);
+      return;
+    }
+    this.#aim = aim;
+    const { service } = aim.target;
+    journal.service = aim.outside ? undefined : service.name;
+    const dependencies = aim.outside ? this.#deps.outside : this.#deps;
+    if (head.method === 'CONNECT' && this.#targets.tunnels) {
+      if (service.protocol === 'http' && !aim.outside) {
+        this.#enter(journal, aim.target);
+        return;
+      }
+      const exchange = new ConnectExchange(journal, this, dependencies);
+      this.#exchange = exchange;
+      exchange.begin();
+      return;
+    }
+    const exchange = new Exchange(head, journal, this, dependencies);
+    this.#exchange = exchange;
+    exchange.begin();
+  }
+
+  /** As {@link #go}, of a request whose way was asked for; the connection may be over by now. */
+  #decided(head: RequestHead, journal: RequestJournal, aim: Aim | Refused): void {
+    if (this.#state !== 'serving') return;
+    const complete = this.#undecided === 'complete';
+    this.#undecided = undefined;
+    this.#journal = undefined;
+    this.reading = true;
+    this.#go(head, journal, aim);
+    if (complete) this.#exchange?.requestEnd(undefined);
+    this.reading = false;
+    this.#exchange?.requestRead();
+    // What came behind the head, and the next request if this one is over already.
+    if (this.#exchange === undefined || !complete) this.#continue();
+  }
+
+  /**
+   * A tunnel to a service that speaks HTTP: what comes through it is read like any connection to that service, so that the
+   * same holds for its requests. Each of them is answered by itself, also where nobody can be reached.
+   */
+  #enter(journal: RequestJournal, target: SearchTarget): void {
+    journal.status = 200;
+    this.answers.begin(this.client, CONNECTED, false);
+    this.answers.flush();
+    journal.finish('done', undefined);
+    this.#targets = new OneTarget(target, (of) => this.#deps.current(of));
+    this.#parser = this.#newParser();
   }
 
   #endOfRequests(): void {
@@ -184,7 +283,7 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
       this.#refuse(error);
       return;
     }
-    if (this.#exchange === undefined) this.#close();
+    if (!this.#busy) this.#close();
   }
 
   /** Nobody knows where the next request would begin: the caller is told why, and no more is read. */
@@ -198,7 +297,11 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     const { head, content } = localAnswerText({
       ...{ status, reason, detail, withoutContent: false, connection: 'close' },
     });
-    const journal = new RequestJournal(this.#deps.requests, this.#entry, ++this.#count, undefined);
+    const undecided = this.#journal;
+    this.#journal = undefined;
+    this.#undecided = undefined;
+    const journal =
+      undecided ?? new RequestJournal(this.#deps.requests, this.#entry, ++this.#count, undefined);
     journal.status = status;
     journal.responseBytes = content.length;
     this.answers.begin(this.client, head + content, false);
@@ -275,6 +378,7 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     this.#state = 'over';
     this.#exchange?.abandon(reason, detail);
     this.#exchange = undefined;
+    this.#journal?.finish(reason, detail);
     this.requests.clear();
     this.#entry.finish(reason, detail);
     this.#deps.closed(this);

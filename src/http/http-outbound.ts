@@ -1,4 +1,5 @@
 import type { Channel } from '../io/channel.ts';
+import type { Endpoint, OriginalDestination } from '../model/address.ts';
 import { DenseSet } from '../model/dense-set.ts';
 import type { RequestSink } from '../model/request.ts';
 import type { Instance, NodeName, Service } from '../model/service.ts';
@@ -6,8 +7,12 @@ import type { Snapshot } from '../model/snapshot.ts';
 import type { ConnectionEntry } from '../proxy/connections.ts';
 import type { Origin } from '../proxy/origin.ts';
 import type { PickToken, SearchDependencies } from '../proxy/outbound-dependencies.ts';
+import type { Begun } from '../proxy/protocols.ts';
 import type { SearchTarget } from '../proxy/search.ts';
+import { type ExplicitDependencies, ExplicitTargets } from './explicit-targets.ts';
 import { HttpConnection, type HttpConnectionDependencies } from './http-connection.ts';
+import { outsideDependencies } from './outside.ts';
+import { OneTarget, type RequestTargets, type SharedDependencies, SharedTarget } from './targets.ts';
 import { UpstreamPool } from './upstream-pool.ts';
 
 /** What the stage needs from the others; composed in the worker. */
@@ -16,6 +21,12 @@ export interface HttpOutboundDependencies extends SearchDependencies {
   readonly requests: RequestSink;
   /** A request goes to this instance on a channel that is open already. */
   reusing(service: Service, instance: Instance): PickToken;
+  /** To a place outside of the mesh. */
+  direct(endpoint: Endpoint): Channel;
+  /** For connections to addresses that several services share. */
+  readonly shared: SharedDependencies;
+  /** For callers of the explicit proxy. */
+  readonly explicit: ExplicitDependencies;
 }
 
 /** Callers' connections to services that speak HTTP/1.1, and the upstream channels that their requests share. */
@@ -23,6 +34,8 @@ export class HttpOutbound {
   readonly pool: UpstreamPool;
   readonly #connections = new DenseSet<HttpConnection>();
   readonly #deps: HttpConnectionDependencies;
+  readonly #shared: SharedDependencies;
+  readonly #explicit: ExplicitDependencies;
   #draining = false;
   #snapshot: Snapshot | undefined;
 
@@ -32,9 +45,12 @@ export class HttpOutbound {
       after: dependencies.after,
       agentPatience: () => dependencies.settings().agentPatience,
     });
+    this.#shared = dependencies.shared;
+    this.#explicit = dependencies.explicit;
+    const inside = { ...dependencies, pool: this.pool };
     this.#deps = {
-      ...dependencies,
-      pool: this.pool,
+      ...inside,
+      outside: outsideDependencies(inside, dependencies.direct),
       get draining() {
         return isDraining();
       },
@@ -44,10 +60,46 @@ export class HttpOutbound {
   }
 
   /** Takes a caller's connection over, paused as it is. */
-  accept(client: Channel, entry: ConnectionEntry, origin: Origin, target: SearchTarget): void {
-    const connection = new HttpConnection(client, entry, origin, target, this.#deps);
+  accept(
+    client: Channel,
+    entry: ConnectionEntry,
+    origin: Origin,
+    target: SearchTarget,
+    begun?: Begun,
+  ): void {
+    const { opened } = begun ?? {};
+    const kept = opened !== undefined && this.pool.adopt(target.service, origin, opened, begun!.openedAt);
+    const targets = new OneTarget(target, this.#deps.current);
+    this.#take(client, entry, origin, targets, begun, kept ? opened.instance : undefined);
+  }
+
+  /** Likewise, one to an address that several services share. */
+  acceptShared(
+    client: Channel,
+    entry: ConnectionEntry,
+    origin: Origin,
+    destination: OriginalDestination,
+    begun?: Begun,
+  ): void {
+    this.#take(client, entry, origin, new SharedTarget(destination, this.#shared), begun);
+  }
+
+  /** Likewise, one to the explicit proxy. */
+  acceptExplicit(client: Channel, entry: ConnectionEntry, origin: Origin): void {
+    this.#take(client, entry, origin, new ExplicitTargets(isLocal(origin), this.#explicit));
+  }
+
+  #take(
+    client: Channel,
+    entry: ConnectionEntry,
+    origin: Origin,
+    targets: RequestTargets,
+    begun?: Begun,
+    opened?: Instance,
+  ): void {
+    const connection = new HttpConnection(client, entry, origin, targets, this.#deps);
     this.#connections.add(connection);
-    connection.start();
+    connection.start(begun, opened);
   }
 
   /** The newest catalogue: idle channels to instances that left it are ended. */
@@ -60,7 +112,7 @@ export class HttpOutbound {
     if (this.#snapshot === undefined) return target;
     const service = this.#snapshot.services.get(target.service.name);
     if (service === target.service) return target;
-    if (service?.protocol !== 'http') return undefined;
+    if (service === undefined || service.protocol !== target.service.protocol) return undefined;
     if (target.instance === undefined) return { service, instance: undefined };
     const instance = service.instances.find(({ id }) => id === target.instance!.id);
     return instance === undefined ? undefined : { service, instance };
@@ -72,4 +124,9 @@ export class HttpOutbound {
     this.pool.close();
     for (const connection of this.#connections.values()) connection.leave();
   }
+}
+
+/** The caller is on this host and in its network namespace: nobody else comes from loopback. */
+function isLocal({ address }: Origin): boolean {
+  return address !== undefined && (address.ip === '::1' || address.ip.startsWith('127.'));
 }

@@ -1,13 +1,15 @@
 import type { RequestHead } from '../http1/request-head.ts';
 import type { ConnectionPath } from '../model/connection.ts';
 import type { RequestEndReason, RequestRecord, RequestSink } from '../model/request.ts';
-import type { InstanceId } from '../model/service.ts';
+import type { InstanceId, ServiceName } from '../model/service.ts';
 import type { ConnectionEntry } from '../proxy/connections.ts';
 import type { SearchJournal } from '../proxy/search.ts';
 
 /** The journal of one request: filled while it lives, written down exactly once. */
 export class RequestJournal implements SearchJournal {
   attempts = 0;
+  /** Undefined: it goes to a place outside of the mesh, or it is not known where. */
+  service: ServiceName | undefined;
   instance: InstanceId | undefined;
   zone: string | undefined;
   path: ConnectionPath = 'none';
@@ -30,6 +32,7 @@ export class RequestJournal implements SearchJournal {
     this.#entry = entry;
     this.#number = number;
     this.#head = head;
+    this.service = entry.service;
     sink.started();
   }
 
@@ -39,6 +42,7 @@ export class RequestJournal implements SearchJournal {
     this.#finished = true;
     const entry = this.#entry;
     entry.attempts = Math.max(entry.attempts, this.attempts);
+    if (this.service !== undefined) entry.service = this.service;
     if (this.instance !== undefined) {
       entry.instance = this.instance;
       entry.zone = this.zone;
@@ -64,7 +68,7 @@ export class RequestJournal implements SearchJournal {
       caller: entry.caller,
       callerProgram: entry.callerProgram,
       callerAddress: entry.start.callerAddress,
-      service: entry.service,
+      service: this.service,
       instance: this.instance,
       zone: this.zone,
       path: this.path,

@@ -22,7 +22,7 @@ interface IntakeOptions {
   settings(): WorkerSettings;
 }
 
-/** Takes intercepted connections from the capture listeners, within `limits.connections`. */
+/** Takes intercepted connections from the capture listeners, and those to the explicit proxy, within `limits.connections`. */
 export class Intake {
   readonly #options: IntakeOptions;
   readonly #open: TcpListener[] = [];
@@ -36,7 +36,7 @@ export class Intake {
     this.#selfTestAddresses = selfTestAddressesOf(options.settings());
   }
 
-  /** True while it takes connections; never in an agent that intercepts none. */
+  /** True while it takes connections; never in an agent that intercepts none and is no proxy. */
   get serving(): boolean {
     return this.#open.length > 0;
   }
@@ -49,11 +49,13 @@ export class Intake {
     const { poller, listeners, settings } = this.#options;
     const { acceptBatch, keepaliveIdle } = settings().config.limits;
     for (const listener of listeners) {
-      if (listener.kind !== 'capture') continue;
+      if (listener.kind !== 'capture' && listener.kind !== 'proxy') continue;
+      const isProxy = listener.kind === 'proxy';
       const capture = new TcpListener(poller, listener.fd, {
         acceptBatch,
         keepalive: { idleMs: keepaliveIdle },
-        onConnection: (channel) => this.#captured(channel, listener),
+        onConnection: (channel) =>
+          isProxy ? this.#asked(channel, listener) : this.#captured(channel, listener),
         onRejected: () => this.#rejected(),
       });
       this.#open.push(capture);
@@ -74,6 +76,22 @@ export class Intake {
     vitals.taken++;
     vitals.failed++;
     metrics.acceptRejected();
+  }
+
+  /** A caller of the explicit proxy. */
+  #asked(channel: TcpChannel, listener: Listener): void {
+    const { vitals, metrics, connections, outbound, settings } = this.#options;
+    vitals.taken++;
+    const remote = channel.remoteEndpoint as ClientAddress | undefined;
+    const at = channel.localEndpoint;
+    if (remote === undefined || at === undefined) channel.reset();
+    else if (connections.size < settings().config.limits.connections) {
+      outbound.acceptExplicit(channel, remote, at);
+    } else {
+      metrics.refusedAtLimit();
+      vitals.failed++;
+      outbound.refuse(channel, remote, listener);
+    }
   }
 
   #captured(channel: TcpChannel, listener: Listener): void {

@@ -1,11 +1,18 @@
 import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
+import type { ExplicitDependencies } from '../../../src/http/explicit-targets.ts';
 import { HttpOutbound } from '../../../src/http/http-outbound.ts';
 import { createListeningSocket, TcpListener } from '../../../src/io/listener.ts';
 import { Poller } from '../../../src/io/poller.ts';
 import { TcpChannel } from '../../../src/io/socket.ts';
 import { localEndpointOf } from '../../../src/io/socket-options.ts';
-import type { ClientAddress, Endpoint, Ip, OriginalDestination } from '../../../src/model/address.ts';
+import {
+  type ClientAddress,
+  type Endpoint,
+  type Ip,
+  type OriginalDestination,
+  parseIp,
+} from '../../../src/model/address.ts';
 import type { ConnectionRecord } from '../../../src/model/connection.ts';
 import { noPolicy } from '../../../src/model/policy.ts';
 import type { RequestRecord } from '../../../src/model/request.ts';
@@ -45,6 +52,18 @@ export class HttpMesh {
   active = 0;
   instances: Instance[] = [];
   only: Instance | undefined;
+  /** Services that share the address that callers call. */
+  shared: OutboundRoute | undefined;
+  /** Callers use the explicit proxy. */
+  explicit = false;
+  find: ExplicitDependencies['find'] = (host, port, usual) => {
+    if (host === 'web') return { kind: 'service', service: this.service };
+    const ip = parseIp(host);
+    if (ip === undefined) return { kind: 'unknown', host };
+    return { kind: 'address', endpoint: { ip, port: port ?? usual } };
+  };
+  resolve: ExplicitDependencies['resolve'] = async () => [ip];
+  forbidden: ExplicitDependencies['forbidden'] = () => undefined;
   readonly #listener: TcpListener;
   readonly #cleanUp: (() => void)[] = [];
   #turn = 0;
@@ -66,6 +85,7 @@ export class HttpMesh {
       reached: () => {},
       unreached: () => {},
       after: (milliseconds: number, expired: () => void) => poller.deadlines.after(milliseconds, expired),
+      breaker: () => undefined,
       policy: () => noPolicy,
       settings: () => ({ attempts: 3, replayBuffer: 64 << 10, agentPatience: 1000, connectTimeout: 5000 }),
     };
@@ -73,6 +93,16 @@ export class HttpMesh {
       ...search,
       node: 'node-a' as NodeName,
       reusing: () => this.#token(),
+      direct: (endpoint) => this.#dial(endpoint),
+      shared: {
+        route: () => this.shared ?? this.#route(),
+        named: (services, host) => services.find(({ name }) => name === host),
+      },
+      explicit: {
+        find: (host, port, usual) => this.find(host, port, usual),
+        resolve: (host) => this.resolve(host),
+        forbidden: (endpoint, local) => this.forbidden(endpoint, local),
+      },
       requests: {
         started: () => this.begun++,
         ended: (record) => this.records.push(record),
@@ -88,6 +118,7 @@ export class HttpMesh {
         route: () => this.#route(),
         direct: (endpoint) => this.#dial(endpoint),
         http: (client, entry, origin, target) => this.http.accept(client, entry, origin, target),
+        explicit: (client, entry, origin) => this.http.acceptExplicit(client, entry, origin),
         callerNode: 'node-a' as NodeName,
         callerService: () => undefined,
         admit: () => undefined,
@@ -102,6 +133,10 @@ export class HttpMesh {
       acceptBatch: 16,
       onConnection: (channel: TcpChannel) => {
         const from = channel.remoteEndpoint! as ClientAddress;
+        if (this.explicit) {
+          outbound.acceptExplicit(channel, from, own);
+          return;
+        }
         outbound.accept(channel, from, { ip: '10.0.0.9' as Ip, port: 80 } as OriginalDestination, own);
       },
     });

@@ -101,6 +101,13 @@ beforeEach(() => {
     pick: (of, exclude) => of.instances.find((candidate) => !exclude.has(candidate)),
     started: token,
     reusing: token,
+    direct: () => new MemoryChannel(),
+    shared: { route: () => ({ kind: 'passthrough' }), named: () => undefined },
+    explicit: {
+      find: (host) => ({ kind: 'unknown', host }),
+      resolve: async () => [],
+      forbidden: () => undefined,
+    },
     open: (_service, to) => {
       const channel = stream(opened, to);
       return { channel, path: 'tunnel', viaAgent: true, agent: channel };
@@ -112,6 +119,7 @@ beforeEach(() => {
       timers.set(expired, milliseconds);
       return () => timers.delete(expired);
     },
+    breaker: () => undefined,
     policy: () => noPolicy,
     settings: () => ({ attempts: 3, replayBuffer: 10, agentPatience: 1000, connectTimeout: 5000 }),
     requests: { started: () => {}, ended: (record) => records.push(record) },
