@@ -220,6 +220,24 @@ export interface ObserveAnswer {
   readonly total: number;
 }
 
+/** Something that somebody may want to be told about. */
+export interface EventAnswer {
+  /** Grows by one with each event since the agent started. */
+  readonly sequence: number;
+  readonly at: number;
+  /** `supervisor` or a worker. */
+  readonly process: string;
+  readonly kind: string;
+  readonly service?: string;
+  readonly instance?: string;
+  readonly text: string;
+}
+
+/** GET /v1/events?after=&limit=: the newest ones behind a sequence number, in order. */
+export interface EventsAnswer {
+  readonly events: readonly EventAnswer[];
+}
+
 /** GET /v1/observe/proposal. */
 export interface ObserveProposalAnswer {
   /** Lines for the allow-list, with comments. */
@@ -269,6 +287,8 @@ export interface AdminBackend {
   rules(): Maybe<RulesAnswer>;
   observe(limit: number): Maybe<ObserveAnswer>;
   observeProposal(): Maybe<ObserveProposalAnswer>;
+  /** Those behind the sequence number `after`. */
+  events(after: number, limit: number): Maybe<EventsAnswer>;
   reload(): Maybe<ReloadAnswer>;
   drain(service: string | undefined): Maybe<DrainAnswer>;
   /** `proceed` is called once the answer has been given: nobody answers for a moment then. */

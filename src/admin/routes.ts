@@ -31,6 +31,13 @@ export function adminRoutes(backend: AdminBackend): readonly Route[] {
     get('/v1/observe/proposal', async () => json(await backend.observeProposal())),
     {
       method: 'GET',
+      path: '/v1/events',
+      parameters: ['after', 'limit'],
+      handle: async (parameters) =>
+        json(await backend.events(sequenceOf(parameters.get('after')), limitOf(parameters.get('limit')))),
+    },
+    {
+      method: 'GET',
       path: '/v1/resolve',
       parameters: ['name', 'address'],
       handle: async (parameters) => json(await backend.resolve(question(parameters))),
@@ -92,6 +99,12 @@ function limitOf(text: string | undefined): number {
   const limit = /^\d{1,6}$/.test(text) ? Number(text) : 0;
   if (limit < 1 || limit > MOST_LIMIT) throw new BadRequest(`limit is a number from 1 to ${MOST_LIMIT}`);
   return limit;
+}
+
+function sequenceOf(text: string | undefined): number {
+  if (text === undefined) return 0;
+  if (!/^\d{1,15}$/.test(text)) throw new BadRequest('after is the sequence number of an event');
+  return Number(text);
 }
 
 function question(parameters: ReadonlyMap<string, string>): ResolveQuestion {

@@ -6,6 +6,7 @@ import { addCaCommands } from './ca.ts';
 import { addCheckCommand } from './check.ts';
 import { type CliContext, CliError, type ExitCode, exitCodes } from './context.ts';
 import { addDrainCommand } from './drain.ts';
+import { addEventsCommand } from './events.ts';
 import { addObserveCommand } from './observe.ts';
 import { printable } from './printable.ts';
 import { addReloadCommand } from './reload.ts';
@@ -68,6 +69,7 @@ export async function runCli(
   addCheckCommand(program, context);
   addStatusCommand(program, context);
   addResolveCommand(program, context);
+  addEventsCommand(program, context);
   addObserveCommand(program, context);
   addReloadCommand(program, context);
   addDrainCommand(program, context);

@@ -1,9 +1,7 @@
 import type { Channel } from '../io/channel.ts';
-import type { ClientAddress, Endpoint, OriginalDestination } from '../model/address.ts';
 import type { ConnectionPath, EndReason } from '../model/connection.ts';
 import type { ServicePolicy, Subset } from '../model/policy.ts';
-import type { Instance, NodeName, Service, ServiceName } from '../model/service.ts';
-import type { ConnectionEntry } from './connections.ts';
+import type { Instance, Service, ServiceName } from '../model/service.ts';
 import type { Origin } from './origin.ts';
 
 /** Where a captured connection goes; what route.lookup answers, seen from here. */
@@ -59,6 +57,12 @@ export interface Choice {
   readonly key?: string;
 }
 
+/** Bounds on the connections of one service; what was taken is given back to the same. */
+export interface ConnectBreaker {
+  tryAcquire(resource: 'connections' | 'pending'): boolean;
+  release(resource: 'connections' | 'pending'): void;
+}
+
 /** What the search for an upstream needs from the stages. */
 export interface SearchDependencies {
   pick(service: Service, exclude: ReadonlySet<Instance>, choice?: Choice): Instance | undefined;
@@ -77,29 +81,8 @@ export interface SearchDependencies {
   settings(): OutboundSettings;
   /** What operators say of a service, as of now; the same object for as long as it is in use. */
   policy(service: ServiceName): ServicePolicy;
-}
-
-/** Takes a caller's connection over whose service speaks HTTP: channel, journal and `abort` are its own from then on. */
-export type HttpHandler = (
-  client: Channel,
-  entry: ConnectionEntry,
-  origin: Origin,
-  target: { readonly service: Service; readonly instance: Instance | undefined },
-) => void;
-
-/** What an outbound connection needs from the stages; composed in the worker. */
-export interface OutboundDependencies extends SearchDependencies {
-  route(destination: OriginalDestination): OutboundRoute;
-  /** To where a connection was going. */
-  direct(endpoint: Endpoint): Channel;
-  /** Absent: HTTP is carried as any other bytes. */
-  readonly http?: HttpHandler;
-  readonly callerNode: NodeName;
-  callerService(): ServiceName | undefined;
-  /** Finds out who calls, for the entry; answers why the connection must be refused, or undefined. */
-  admit(entry: ConnectionEntry, from: ClientAddress, to: Endpoint, listener: Endpoint): string | undefined;
-  /** Whether the allow-list names the caller; undefined until its name is known (`entry.naming`). */
-  exempt(entry: ConnectionEntry): boolean | undefined;
+  /** Undefined for a service without bounds. */
+  breaker(service: ServiceName): ConnectBreaker | undefined;
 }
 
 export interface OutboundSettings {

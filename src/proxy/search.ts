@@ -3,11 +3,13 @@ import { mayRetry } from '../balance/retry.ts';
 import type { Channel, ChannelClose } from '../io/channel.ts';
 import type { ConnectionPath, EndReason } from '../model/connection.ts';
 import type { Instance, InstanceId, Service } from '../model/service.ts';
+import { CountedChannel } from './counted-channel.ts';
 import type { Origin } from './origin.ts';
 import {
   AGENT_CONNECTS,
   type AgentStream,
   type Choice,
+  type ConnectBreaker,
   type OpenedPath,
   type PickToken,
   type SearchDependencies,
@@ -53,6 +55,8 @@ export interface SearchScope {
   readonly avoid?: ReadonlySet<Instance>;
   /** Attempts before this search; they count as its own. */
   readonly attempts?: number;
+  /** Tried before any is picked, where no choice is to be made: a way to it is open already. */
+  readonly first?: Instance;
 }
 
 /** Who searches. */
@@ -82,6 +86,10 @@ export class UpstreamSearch {
   readonly #deps: SearchDependencies;
   readonly #journal: SearchJournal;
   readonly #seeker: Seeker;
+  /** Bounds of the service, if it has any. */
+  readonly #breaker: ConnectBreaker | undefined;
+  /** It is one of those that wait for an instance. */
+  #pending = false;
   readonly #choice: Choice | undefined;
   readonly #tried = new Set<Instance>();
   /** Those tried, and those to be avoided while there are others. */
@@ -120,8 +128,10 @@ export class UpstreamSearch {
     this.#deps = deps;
     this.#journal = journal;
     this.#seeker = seeker;
+    this.#breaker = deps.breaker(target.service.name);
     this.#choice = scope.choice;
     this.#attempts = scope.attempts ?? 0;
+    if (scope.choice === undefined) this.#following = scope.first;
     if (scope.avoid !== undefined) this.#avoided = new Set(scope.avoid);
   }
 
@@ -143,8 +153,7 @@ export class UpstreamSearch {
   /** The caller is gone. Nothing is told any more. */
   cancel(): void {
     if (this.#over) return;
-    this.#over = true;
-    this.#patience();
+    this.#settle();
     this.#upstream?.reset();
     this.#token?.finished();
   }
@@ -160,9 +169,10 @@ export class UpstreamSearch {
     this.#tried.add(instance);
     this.#avoided?.add(instance);
     const reused = this.#seeker.reuse?.(this.#service, instance);
-    if (reused === undefined) this.#attempt(instance, this.#deps.open(this.#service, instance, this.#origin));
-    else {
-      this.#over = true;
+    if (reused === undefined) {
+      if (this.#mayConnect()) this.#attempt(instance, this.#deps.open(this.#service, instance, this.#origin));
+    } else {
+      this.#settle();
       this.#note(instance, reused.path);
       this.#seeker.found({ channel: reused.channel, instance, token: reused.token, opened: undefined });
     }
@@ -201,13 +211,38 @@ export class UpstreamSearch {
       if (this.#unreached && this.#tried.size > 0) this.#deps.unreached(service, this.#tried, this.#only);
       return;
     }
+    if (!this.#mayConnect()) return;
     const channel = this.#deps.past(service, bypass, this.#origin);
     this.#attempt(bypass, { channel, path: 'direct', viaAgent: false, past: true });
   }
 
-  #fail(reason: EndReason, detail: string | undefined, delivered: boolean): void {
+  /** Whether the bounds of the service allow for one more connection; the search is over when they do not. */
+  #mayConnect(): boolean {
+    const breaker = this.#breaker;
+    if (breaker === undefined) return true;
+    this.#pending ||= breaker.tryAcquire('pending');
+    if (this.#pending && breaker.tryAcquire('connections')) return true;
+    this.#fail('overload', `circuit breaker: ${this.#pending ? 'connections' : 'pending'}`, false);
+    return false;
+  }
+
+  /** The same way, counted for as long as it is open. */
+  #counted(opened: OpenedPath): OpenedPath {
+    const breaker = this.#breaker;
+    if (breaker === undefined) return opened;
+    const channel = new CountedChannel(opened.channel, () => breaker.release('connections'));
+    return { ...opened, channel };
+  }
+
+  #settle(): void {
     this.#over = true;
     this.#patience();
+    if (this.#pending) this.#breaker!.release('pending');
+    this.#pending = false;
+  }
+
+  #fail(reason: EndReason, detail: string | undefined, delivered: boolean): void {
+    this.#settle();
     this.#seeker.failed(reason, detail, delivered);
   }
 
@@ -219,7 +254,8 @@ export class UpstreamSearch {
     journal.path = path;
   }
 
-  #attempt(instance: Instance, opened: OpenedPath): void {
+  #attempt(instance: Instance, way: OpenedPath): void {
+    const opened = this.#counted(way);
     this.#note(instance, opened.path);
     this.#instance = instance;
     const token = this.#deps.started(this.#service, instance, opened.path, this.#journal.attempts);
@@ -319,8 +355,7 @@ export class UpstreamSearch {
 
   #opened(opened: OpenedPath): void {
     if (this.#over) return;
-    this.#over = true;
-    this.#patience();
+    this.#settle();
     const token = this.#token!;
     const instance = this.#instance!;
     token.connected();

@@ -8,6 +8,7 @@ import { ControlChannel } from '../../src/daemon/control/channel.ts';
 import { fromWorker } from '../../src/daemon/control/from-worker.ts';
 import type { ToSupervisor, ToWorker } from '../../src/daemon/control/messages.ts';
 import { isPlainMessage } from '../../src/daemon/control/msgpack-form.ts';
+import { EventLog } from '../../src/daemon/events.ts';
 import { VitalCounts } from '../../src/daemon/guard/vitals.ts';
 import { parseHello } from '../../src/daemon/succession/hello.ts';
 import { HostOutages } from '../../src/daemon/supervisor/outages.ts';
@@ -157,6 +158,7 @@ it('a supervisor outlives whatever a worker says, and ends it for nonsense only'
     fc.property(fc.array(bodies(ofWorkers), { maxLength: 6 }), (messages) => {
       const socket = new FakeSocket();
       const outages = new HostOutages(() => {});
+      const events = new EventLog();
       let killed = 0;
       const life: WorkerLife = {
         ...{ pid: 1, onEnd: () => {}, hungUp: () => {}, release: () => {} },
@@ -170,6 +172,7 @@ it('a supervisor outlives whatever a worker says, and ends it for nonsense only'
           for (const one of Object.values(vitals).slice(0, 6)) expect(one).toBeGreaterThanOrEqual(0);
         },
         outages: (_, down) => outages.heard(1, down),
+        event: (_, event) => events.add('worker-0', event),
         exited: () => {},
       });
       worker.begin([delta(0)]);
@@ -213,6 +216,7 @@ it('a worker outlives whatever a supervisor says, and carries on with what it kn
         },
         vitals: new VitalCounts(),
         sourcePorts: new SourcePorts(),
+        followEvents: () => {},
         followOutages: (tell: (down: readonly Claim[]) => void) => tell([]),
         list: () => ({ items: [], total: 0 }),
         metrics: () => [],

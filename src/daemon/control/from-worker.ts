@@ -4,6 +4,7 @@ import { type Ip, parseIp } from '../../model/address.ts';
 import { connectionDirections, connectionPaths } from '../../model/connection.ts';
 import { type InstanceId, parseInstanceId, parseServiceName, type ServiceName } from '../../model/service.ts';
 import type { MetricsDelta } from '../../telemetry/counters.ts';
+import { eventKinds, MAX_EVENT_TEXT } from '../events.ts';
 import { areVitals, type Vitals } from '../guard/vitals.ts';
 import { parseHello } from '../succession/hello.ts';
 import type { MessageReader } from './channel.ts';
@@ -55,6 +56,15 @@ const messages = {
   metrics: z.object({ t: z.literal('metrics'), delta: z.custom<MetricsDelta>(isMetricsDelta) }),
   vitals: z.object({ t: z.literal('vitals'), vitals: z.custom<Vitals>(areVitals) }),
   outages: z.object({ t: z.literal('outages'), down: z.array(claim).max(MAX_DOWN) }),
+  event: z.object({
+    t: z.literal('event'),
+    event: z.object({
+      kind: z.enum(eventKinds),
+      service: serviceName.exactOptional(),
+      instance: instanceId.exactOptional(),
+      text: z.string().max(MAX_EVENT_TEXT),
+    }),
+  }),
   list: z.object({
     t: z.literal('list'),
     id: count,

@@ -5,6 +5,7 @@ import type { NodeName } from '../../model/service.ts';
 import type { Claim, SnapshotDelta } from '../../model/snapshot.ts';
 import type { ExemptNames } from '../../proxy/exempt-callers.ts';
 import type { MetricsDelta } from '../../telemetry/counters.ts';
+import type { WorkerEvent } from '../events.ts';
 import type { Vitals } from '../guard/vitals.ts';
 import type { WorkerHello } from '../succession/hello.ts';
 
@@ -71,6 +72,7 @@ export type ToSupervisor =
   | { readonly t: 'vitals'; readonly vitals: Vitals }
   /** All that it holds for dead, whenever that changes. */
   | { readonly t: 'outages'; readonly down: readonly Claim[] }
+  | { readonly t: 'event'; readonly event: WorkerEvent }
   | { readonly t: 'list'; readonly id: number; readonly listing: WorkerListing }
   /** Which ports the callers of these connections really have: only the supervisor may ask the kernel. */
   | {

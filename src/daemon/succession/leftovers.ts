@@ -68,6 +68,7 @@ export class Leftovers {
         },
         measured: () => {},
         outages: () => {},
+        event: () => {},
         exited: (gone, why) => this.#gone(gone, why),
       },
       hello.draining ? 'draining' : 'serving',

@@ -2,6 +2,7 @@ import type {
   AdminBackend,
   ConnectionsAnswer,
   DrainAnswer,
+  EventsAnswer,
   GuardStatus,
   ObserveAnswer,
   ObserveProposalAnswer,
@@ -18,6 +19,7 @@ import type {
 import type { Config } from '../../config/schema.ts';
 import { MeshError } from '../../model/errors.ts';
 import type { NodeName } from '../../model/service.ts';
+import type { EventLog } from '../events.ts';
 import type { FallbackFiles } from '../interception/fallback-files.ts';
 import type { InterceptionDriver } from '../interception/interception-driver.ts';
 import type { Leftover } from '../succession/leftovers.ts';
@@ -48,6 +50,7 @@ export interface AdminView {
   readonly fallback: Pick<FallbackFiles, 'problem'>;
   readonly guard: GuardStatus;
   readonly outages: Pick<HostOutages, 'down'>;
+  readonly events: Pick<EventLog, 'since'>;
   readonly certificateExpiresAt: number | undefined;
   readonly leftovers: Iterable<Leftover>;
   reload(): Promise<ReloadAnswer>;
@@ -67,6 +70,10 @@ export class SupervisorAdmin implements AdminBackend {
   ready(): ReadyAnswer {
     const { ready, list } = this.#view.readiness;
     return { ready, blockers: list };
+  }
+
+  events(after: number, limit: number): EventsAnswer {
+    return { events: this.#view.events.since(after, limit) };
   }
 
   status(): StatusAnswer {

@@ -8,6 +8,7 @@ import { MeshError } from '../../model/errors.ts';
 import type { NodeName } from '../../model/service.ts';
 import { createLog, type Log } from '../../telemetry/log.ts';
 import type { WorkerSettings } from '../control/messages.ts';
+import { EventLog } from '../events.ts';
 import { GuardDriver } from '../guard/guard-driver.ts';
 import { makeDirectories, nodeName } from '../host.ts';
 import type { FallbackFiles } from '../interception/fallback-files.ts';
@@ -70,6 +71,7 @@ class Supervisor implements AdminView {
   readonly fallback: FallbackFiles;
   readonly naming: Naming;
   readonly outages: HostOutages;
+  readonly events = new EventLog();
   readonly #log: Log;
   readonly #notifier = new ServiceNotifier(process.env['NOTIFY_SOCKET']);
   readonly #metrics: SupervisorMetrics;
@@ -275,7 +277,7 @@ class Supervisor implements AdminView {
   }
 
   #newWorkforce(succession: Succession): Workforce {
-    const { naming, interception, outages } = this;
+    const { naming, interception, outages, events } = this;
     return new Workforce({
       ...{
         log: this.#log,
@@ -284,7 +286,7 @@ class Supervisor implements AdminView {
         guard: this.#guard,
         serving: this.#serving,
       },
-      ...{ naming, interception, outages, succession },
+      ...{ naming, interception, outages, events, succession },
       listeners: this.#handover.listeners,
       config: () => this.#config,
       settings: () => this.#workerSettings(),

@@ -1,6 +1,7 @@
 import type { Config } from '../../config/schema.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { WorkerSettings } from '../control/messages.ts';
+import type { EventLog } from '../events.ts';
 import type { GuardDriver } from '../guard/guard-driver.ts';
 import { workerCount } from '../host.ts';
 import type { InterceptionDriver } from '../interception/interception-driver.ts';
@@ -22,6 +23,7 @@ interface WorkforceOptions {
   readonly serving: ServingWatch;
   readonly guard: GuardDriver;
   readonly outages: HostOutages;
+  readonly events: EventLog;
   readonly succession: Succession;
   readonly listeners: readonly Listener[];
   config(): Config;
@@ -69,7 +71,8 @@ export class Workforce {
     WorkerSetOptions,
     'size' | 'hangTimeoutMs' | 'heartbeatMs' | 'start' | 'known' | 'full' | 'settings'
   > {
-    const { log, metrics, feed, interception, serving, guard, outages, config, stopping } = this.#options;
+    const { log, metrics, feed, interception, serving, guard, outages, events, config, stopping } =
+      this.#options;
     return {
       onAcknowledged: (version) => {
         const snapshot = feed.acknowledged(version);
@@ -84,6 +87,7 @@ export class Workforce {
       onMetrics: (index, delta) => metrics.worker(`worker-${index}`, delta),
       onMeasured: (index, vitals) => guard.measured(`worker-${index}`, vitals),
       onOutages: (pid, down) => outages.heard(pid, down),
+      onEvent: (index, event) => events.add(`worker-${index}`, event),
       onTransition: (index, pid, from, to) => {
         log.info({ worker: index, pid, from, to }, `worker: ${from} → ${to}`);
         if (to === 'draining' || to === 'gone') outages.gone(pid);
@@ -92,7 +96,10 @@ export class Workforce {
       onExit: (index, pid, why) => {
         metrics.workerGone(`worker-${index}`, why.startsWith('exited') ? 'exit' : 'killed');
         guard.gone(`worker-${index}`, stopping());
-        if (!stopping()) log.error({ worker: index, pid, why }, 'worker: gone, replacing it');
+        if (!stopping()) {
+          log.error({ worker: index, pid, why }, 'worker: gone, replacing it');
+          events.add('supervisor', { kind: 'worker', text: `worker ${index} is gone, and replaced: ${why}` });
+        }
         this.check();
       },
     };

@@ -15,6 +15,7 @@ import type { Log } from '../../telemetry/log.ts';
 import { RequestRecorder } from '../../telemetry/request-recorder.ts';
 import { judgeRelay } from '../../zone/relay-request.ts';
 import type { WorkerList, WorkerListing, WorkerSettings } from '../control/messages.ts';
+import type { WorkerEvent } from '../events.ts';
 import { descriptorShortage, VitalCounts, type Vitals } from '../guard/vitals.ts';
 import type { Listener } from '../succession/listeners.ts';
 import { Egress } from './egress.ts';
@@ -46,6 +47,7 @@ export class NodeDataPlane implements DataPlane {
   readonly #egress: Egress;
   readonly #intake: Intake;
   #onOutages: (down: readonly Claim[]) => void = () => {};
+  #onEvent: (event: WorkerEvent) => void = () => {};
   readonly #tunnels: Tunnels;
   readonly #names: NameResponder;
   readonly #heartbeat: Heartbeat;
@@ -93,6 +95,7 @@ export class NodeDataPlane implements DataPlane {
       policy,
       openStream: (target, request) => this.#tunnels.open(target, request),
       onOutages: (down) => this.#onOutages(down),
+      onEvent: (event) => this.#onEvent(event),
     });
     this.#intake = new Intake({
       ...{ poller: this.#poller, listeners: options.listeners, connections: this.#connections },
@@ -175,6 +178,10 @@ export class NodeDataPlane implements DataPlane {
   followOutages(listener: (down: readonly Claim[]) => void): void {
     this.#onOutages = listener;
     listener(this.#egress.down);
+  }
+
+  followEvents(listener: (event: WorkerEvent) => void): void {
+    this.#onEvent = listener;
   }
 
   serve(): void {

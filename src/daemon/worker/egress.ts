@@ -11,9 +11,11 @@ import { type Claim, emptySnapshot, type Snapshot } from '../../model/snapshot.t
 import { CallerDesk } from '../../proxy/caller-desk.ts';
 import type { Connections } from '../../proxy/connections.ts';
 import { ExemptCallers } from '../../proxy/exempt-callers.ts';
+import type { Detected } from '../../proxy/opening-dependencies.ts';
 import { Outbound } from '../../proxy/outbound.ts';
 import type { SearchDependencies } from '../../proxy/outbound-dependencies.ts';
 import { Paths } from '../../proxy/paths.ts';
+import { serviceNamed } from '../../route/by-name.ts';
 import { lookup } from '../../route/lookup.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { TunnelTarget } from '../../tunnel/dial.ts';
@@ -21,9 +23,13 @@ import type { OpenRequest } from '../../tunnel/open-request.ts';
 import type { TunnelStream } from '../../tunnel/stream.ts';
 import { Gateways } from '../../zone/gateways.ts';
 import type { WorkerSettings } from '../control/messages.ts';
+import type { WorkerEvent } from '../events.ts';
 import { CallerSource, callerLimit } from './callers.ts';
+import { ExplicitWay } from './explicit-way.ts';
 import type { LastLeg } from './last-leg.ts';
 import type { OwnListenerSet } from './own-listeners.ts';
+import { workerProtocols } from './protocols.ts';
+import { WorkerLimits } from './worker-limits.ts';
 import type { WorkerMetrics } from './worker-metrics.ts';
 import { workerOutages } from './worker-outages.ts';
 
@@ -43,6 +49,8 @@ interface EgressOptions {
   openStream(target: TunnelTarget, request: OpenRequest): TunnelStream | undefined;
   /** What cannot be reached at all is now this. */
   onOutages(down: readonly Claim[]): void;
+  /** Something that somebody may want to be told about. */
+  onEvent(event: WorkerEvent): void;
 }
 
 /** The way out of this host: who calls, what that means, which instance is picked, and how it is reached. */
@@ -56,12 +64,14 @@ export class Egress {
   readonly #callers: CallerSource;
   readonly #exempt = new ExemptCallers();
   readonly #http: HttpOutbound;
+  readonly #limits: WorkerLimits;
   #snapshot: Snapshot = emptySnapshot;
 
   constructor(options: EgressOptions) {
     this.#options = options;
     const { log, metrics } = options;
     const settings = options.settings();
+    this.#limits = new WorkerLimits(options);
     this.#balancer = new Balancer({
       ...balancerSettings(settings),
       policy: options.policy,
@@ -69,6 +79,7 @@ export class Egress {
         metrics.health(transition);
         const { service, instance, from, to } = transition;
         log.info({ service, instance, from, to }, `instance: ${from} → ${to}`);
+        options.onEvent({ kind: 'ejection', service, instance, text: `${from} → ${to}` });
       },
     });
     const { backoffBase, backoffMax } = settings.config.tunnel;
@@ -87,6 +98,12 @@ export class Egress {
       node: settings.node,
       requests: options.requests,
       reusing: (service, instance) => this.#balancer.started(service, instance),
+      direct: (endpoint) => options.lastLeg.direct(endpoint),
+      shared: {
+        route: (destination) => lookup(this.#snapshot, destination, options.own),
+        named: (services, host) => serviceNamed(services, host, this.#config.names.domain),
+      },
+      explicit: new ExplicitWay(options.settings, () => this.#snapshot, options.own),
     });
     this.outbound = this.#makeOutbound(search);
   }
@@ -112,6 +129,7 @@ export class Egress {
     this.#balancer.use(snapshot);
     this.#outages.use(snapshot);
     this.#http.use(snapshot);
+    this.#limits.services.sweep((service) => snapshot.services.has(service));
   }
 
   /** Policies have changed. */
@@ -186,22 +204,34 @@ export class Egress {
       after: (milliseconds, expired) => poller.deadlines.after(milliseconds, expired),
       settings: () => this.#config.balance,
       policy: this.#options.policy,
+      breaker: (service) => this.#limits.services.breaker(service),
     };
   }
 
   #makeOutbound(search: SearchDependencies): Outbound {
-    const { metrics, own, lastLeg, settings, connections } = this.#options;
+    const { log, metrics, own, lastLeg, settings, connections } = this.#options;
     const desk = new CallerDesk({
       identifier: () => this.#callers.current(this.#config.caller),
       most: () => callerLimit(this.#config.limits),
       onRefused: (caller) => metrics.refusedCaller(caller),
     });
+    const detection = {
+      detection: () => this.#config.detection,
+      detected: (what: Detected) => metrics.detected(what),
+    };
     return new Outbound(
       {
         ...search,
         route: (destination) => lookup(this.#snapshot, destination, own),
         direct: (endpoint: Endpoint) => lastLeg.direct(endpoint),
-        http: (client, entry, origin, target) => this.#http.accept(client, entry, origin, target),
+        ...detection,
+        protocols: workerProtocols({
+          ...{ log, search, detection, http: this.#http, redis: metrics.redis },
+          slow: () => this.#config.redis.slow,
+        }),
+        httpAt: (...connection) => this.#http.acceptShared(...connection),
+        named: (services, name) => serviceNamed(services, name, this.#config.names.domain),
+        explicit: (client, entry, origin) => this.#http.acceptExplicit(client, entry, origin),
         callerNode: settings().node,
         callerService: () => this.#callerService(),
         admit: (entry, from, to, listener) => desk.admit(entry, from, to, listener),

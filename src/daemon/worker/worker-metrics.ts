@@ -1,9 +1,12 @@
 import type { HealthTransition } from '../../balance/health.ts';
+import type { BreakerResource } from '../../limit/circuit-breaker.ts';
+import type { BreakerTransition } from '../../limit/service-limits.ts';
 import type { ConnectionPath } from '../../model/connection.ts';
 import type { ErrorCode } from '../../model/errors.ts';
 import type { ServiceName } from '../../model/service.ts';
 import type { Transport } from '../../naming/answer.ts';
 import { responseName } from '../../naming/message.ts';
+import type { Detected } from '../../proxy/opening-dependencies.ts';
 import type { PickToken } from '../../proxy/outbound-dependencies.ts';
 import { ConnectionMetrics } from '../../telemetry/connection-metrics.ts';
 import {
@@ -14,6 +17,7 @@ import {
 } from '../../telemetry/counters.ts';
 import { metrics } from '../../telemetry/definitions.ts';
 import { ProcessMetrics } from '../../telemetry/process-metrics.ts';
+import { RedisMetrics } from '../../telemetry/redis-metrics.ts';
 import { RequestMetrics } from '../../telemetry/request-metrics.ts';
 import type { Vitals } from '../guard/vitals.ts';
 import type { TunnelView } from './tunnel-view.ts';
@@ -33,6 +37,7 @@ export class WorkerMetrics {
   readonly #counters = new Counters();
   readonly connections = new ConnectionMetrics(this.#counters);
   readonly requests = new RequestMetrics(this.#counters);
+  readonly redis = new RedisMetrics(this.#counters);
   readonly #overLimit = this.#counters.counter(metrics.connectionsOverLimit);
   readonly #dropped = this.#counters.counter(metrics.accessLogDropped);
   readonly #roundTrip = this.#counters.histogram(metrics.tunnelRoundTrip);
@@ -54,6 +59,11 @@ export class WorkerMetrics {
   /** A tunnel was dialled. */
   dialled(outcome: 'ok' | ErrorCode): void {
     this.#counters.counter(metrics.tunnelDials, outcome).add();
+  }
+
+  /** It was found out what a connection speaks, or not. */
+  detected(outcome: Detected): void {
+    this.#counters.counter(metrics.protocolDetected, outcome).add();
   }
 
   /** An instance that was held for dead was asked. */
@@ -80,6 +90,19 @@ export class WorkerMetrics {
 
   refusedAtLimit(): void {
     this.#overLimit.add();
+  }
+
+  /** A bound of a service began to refuse, or does so no more. */
+  breaker({ service, resource, to }: BreakerTransition): void {
+    this.#counters.gauge(metrics.breakerOpen, service, resource).add(to === 'open' ? 1 : -1);
+  }
+
+  breakerRefused(service: ServiceName, resource: BreakerResource): void {
+    this.#counters.counter(metrics.breakerRefusals, service, resource).add();
+  }
+
+  rateLimited(service: ServiceName, limit: string): void {
+    this.#counters.counter(metrics.rateLimited, service, limit).add();
   }
 
   health({ service, to, from }: HealthTransition): void {

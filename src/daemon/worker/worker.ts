@@ -12,6 +12,7 @@ import type {
   WorkerListing,
   WorkerSettings,
 } from '../control/messages.ts';
+import type { WorkerEvent } from '../events.ts';
 import { type VitalCounts, VitalSigns, type Vitals } from '../guard/vitals.ts';
 import { startFingerprint, type WorkerHello } from '../succession/hello.ts';
 import { SupervisorSearch } from '../succession/supervisor-search.ts';
@@ -29,6 +30,8 @@ export interface DataPlane {
   readonly vitals: VitalCounts;
   /** What it holds for dead by experience: told now, and whenever that changes. */
   followOutages(listener: (down: readonly Claim[]) => void): void;
+  /** Told of what somebody may want to know. */
+  followEvents(listener: (event: WorkerEvent) => void): void;
   /** Where it asks which ports callers really have. */
   readonly sourcePorts: SourcePorts;
   /** Told of each measurement of this process. */
@@ -201,6 +204,7 @@ export class Worker {
       this.#plane = this.#makePlane(settings);
       this.#plane.sourcePorts.ask = (id, connections) =>
         this.#control.send({ t: 'source-ports', id, connections });
+      this.#plane.followEvents((event) => this.#control.send({ t: 'event', event }));
     } else this.#plane.configure(settings);
   }
 

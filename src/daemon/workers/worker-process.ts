@@ -11,6 +11,7 @@ import type {
   WorkerListing,
   WorkerSettings,
 } from '../control/messages.ts';
+import type { WorkerEvent } from '../events.ts';
 import type { Vitals } from '../guard/vitals.ts';
 import { sourcePortsOf } from '../supervisor/source-ports.ts';
 import type { WorkerLife } from './worker-life.ts';
@@ -47,6 +48,7 @@ export interface WorkerEvents {
   metrics(worker: WorkerProcess, delta: MetricsDelta): void;
   measured(worker: WorkerProcess, vitals: Vitals): void;
   outages(worker: WorkerProcess, down: readonly Claim[]): void;
+  event(worker: WorkerProcess, event: WorkerEvent): void;
   /** The process is gone; `why` is for people. */
   exited(worker: WorkerProcess, why: string): void;
 }
@@ -243,6 +245,9 @@ export class WorkerProcess {
         return;
       case 'outages':
         this.#events.outages(this, message.down);
+        return;
+      case 'event':
+        this.#events.event(this, message.event);
         return;
       case 'list': {
         const question = this.#questions.get(message.id);

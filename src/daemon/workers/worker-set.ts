@@ -1,6 +1,7 @@
 import type { Claim, SnapshotDelta } from '../../model/snapshot.ts';
 import type { MetricsDelta } from '../../telemetry/counters.ts';
 import type { WorkerSettings } from '../control/messages.ts';
+import type { WorkerEvent } from '../events.ts';
 import type { Vitals } from '../guard/vitals.ts';
 import type { WorkerProcess, WorkerState } from './worker-process.ts';
 
@@ -26,6 +27,7 @@ export interface WorkerSetOptions {
   onMetrics(index: number, delta: MetricsDelta): void;
   onMeasured(index: number, vitals: Vitals): void;
   onOutages(pid: number, down: readonly Claim[]): void;
+  onEvent(index: number, event: WorkerEvent): void;
   onTransition(index: number, pid: number, from: WorkerState, to: WorkerState): void;
   onExit(index: number, pid: number, why: string): void;
   /** With each round of heartbeats: how long none of those that serve has given a sign of life; undefined: none serves. */
@@ -161,6 +163,7 @@ export class WorkerSet {
       metrics: (w, delta) => this.#options.onMetrics(w.index, delta),
       measured: (w, vitals) => this.#options.onMeasured(w.index, vitals),
       outages: (w, down) => this.#options.onOutages(w.pid, down),
+      event: ({ index }, event) => this.#options.onEvent(index, event),
       exited: (w, why) => this.#exited(w, why),
     });
     this.#workers.set(index, worker);

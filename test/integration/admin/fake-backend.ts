@@ -2,6 +2,7 @@ import type {
   AdminBackend,
   ConnectionsAnswer,
   DrainAnswer,
+  EventsAnswer,
   ObserveAnswer,
   ObserveProposalAnswer,
   ReadyAnswer,
@@ -165,6 +166,19 @@ export class FakeBackend implements AdminBackend {
         { caller: 'user:root', destination: '10.0.0.5:5432', allowed: false, count: 3, ...times },
       ].slice(0, limit),
       total: 2,
+    };
+  }
+
+  events(after: number): EventsAnswer {
+    const event = {
+      at: 0,
+      process: 'worker-0',
+      kind: 'circuit-breaker',
+      service: 'orders',
+      text: 'requests: closed → open',
+    };
+    return {
+      events: [1, 2].filter((sequence) => sequence > after).map((sequence) => ({ ...event, sequence })),
     };
   }
 

@@ -87,6 +87,7 @@ async function start(size: number, hangTimeoutMs = 60_000, adopted = false): Pro
     onMetrics: () => {},
     onMeasured: () => {},
     onOutages: () => {},
+    onEvent: (index, { text }) => log.push(`${index} event: ${text}`),
     onBeat: (silentMs) => {
       silence = silentMs;
     },

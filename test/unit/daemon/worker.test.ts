@@ -34,6 +34,7 @@ describe('Worker', () => {
       vitals: new VitalCounts(),
       measured: () => {},
       sourcePorts: new SourcePorts(),
+      followEvents: () => {},
       followOutages: () => {},
       list: (list, limit) => ({ items: [list], total: limit }),
       metrics: () => counted,
@@ -122,6 +123,7 @@ describe('Worker', () => {
     let followed = 0;
     const follows: DataPlane = {
       ...made,
+      followEvents: () => {},
       followOutages: (told) => {
         followed++;
         listener = told;

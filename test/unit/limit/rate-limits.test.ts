@@ -31,7 +31,8 @@ function caller(program: string | undefined, address = '10.0.0.1'): CallerView {
 }
 
 function request(target: string, headers: Readonly<Record<string, string>> = {}) {
-  return new HeadView('GET', target, { joined: (name) => headers[name] }, caller('unit:a.service'));
+  const fields = { joined: (name: string) => headers[name] };
+  return new HeadView({ method: 'GET', authority: 'web', path: target, fields }, caller('unit:a.service'));
 }
 
 beforeEach(() => {
