@@ -104,7 +104,7 @@ function decodedFurther(path: string): string[] | undefined {
   let text = path;
   for (let round = 0; ; round++) {
     const next =
-      round === 0 ? separators(text) : separators(normalForm(text.replace(/%25(?=[0-9A-F]{2})/g, '%')));
+      round === 0 ? separators(text) : separators(normalForm(text.replace(/%25(?=[0-9a-fA-F]{2})/g, '%')));
     if (next === text && round > 0) return results;
     if (round > MAX_ROUNDS) return undefined;
     results.push(next);
