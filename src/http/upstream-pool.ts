@@ -2,7 +2,8 @@ import { endpointKey } from '../model/address.ts';
 import type { Instance, Service, ServiceName } from '../model/service.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Origin } from '../proxy/origin.ts';
-import type { Upstream, UpstreamKeeper } from './upstream.ts';
+import type { FoundUpstream } from '../proxy/search.ts';
+import { Upstream, type UpstreamKeeper } from './upstream.ts';
 
 /** Idle channels of one worker. */
 const MAX_IDLE = 4096;
@@ -82,6 +83,25 @@ export class UpstreamPool implements UpstreamKeeper {
     // Whatever happens to it is to be seen at once.
     channel.resume();
     this.#sweepLater();
+  }
+
+  /**
+   * Keeps a channel that was opened before anybody asked for anything, for callers like the one it was opened for. It is
+   * given up at once where it leads past an agent, or has waited for longer than a server may be expected to.
+   */
+  adopt(service: Service, origin: Origin, found: FoundUpstream, openedAt = performance.now()): boolean {
+    const { channel, instance, token, opened } = found;
+    token.finished();
+    const upstream = new Upstream(
+      {
+        ...{ channel, instance, agent: opened?.agent, path: opened?.path ?? 'none' },
+        ...{ service: service.name, share: shareOf(service, origin) },
+      },
+      this,
+    );
+    if (opened?.past === true || performance.now() - openedAt > IDLE_MS) this.retire(upstream);
+    else this.put(upstream);
+    return !this.#leaving.has(upstream);
   }
 
   /** Ends a channel that carries no request any more, cleanly; it is reset if the other side does not follow. */

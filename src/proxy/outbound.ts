@@ -7,7 +7,7 @@ import {
 } from '../model/address.ts';
 import type { ConnectionEntry, Connections } from './connections.ts';
 import { Opening } from './opening.ts';
-import type { OutboundDependencies } from './outbound-dependencies.ts';
+import type { OutboundDependencies } from './opening-dependencies.ts';
 
 /** Takes captured connections to where they are meant to go. */
 export class Outbound {
@@ -32,6 +32,18 @@ export class Outbound {
     if (refusal !== undefined) opening.refuse('overload', refusal);
     else if (destination === undefined) opening.refuse('loop', 'a connection to the capture port itself');
     else this.#start(opening, entry, destination);
+  }
+
+  /**
+   * A connection to the explicit proxy itself, at this address: its caller is identified and counted like any other, and says
+   * where it would like to go. The allow-list keeps nobody away who comes by himself.
+   */
+  acceptExplicit(client: Channel, from: ClientAddress, at: Endpoint): void {
+    const { dependencies } = this;
+    const entry = this.#entry(from, at);
+    const refusal = dependencies.admit(entry, from, at, at);
+    if (refusal !== undefined) this.#begin(client, from, entry).refuse('overload', refusal);
+    else dependencies.explicit(client, entry, { address: from, program: entry.callerProgram });
   }
 
   /** A caller whose name decides whether it is touched at all waits for it, within its bound; others never do. */

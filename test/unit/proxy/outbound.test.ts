@@ -6,12 +6,9 @@ import type { ConnectionRecord } from '../../../src/model/connection.ts';
 import { noPolicy } from '../../../src/model/policy.ts';
 import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
 import { Connections } from '../../../src/proxy/connections.ts';
+import type { OutboundDependencies } from '../../../src/proxy/opening-dependencies.ts';
 import { Outbound } from '../../../src/proxy/outbound.ts';
-import type {
-  AgentStream,
-  OutboundDependencies,
-  OutboundRoute,
-} from '../../../src/proxy/outbound-dependencies.ts';
+import type { AgentStream, OutboundRoute } from '../../../src/proxy/outbound-dependencies.ts';
 import { MemoryChannel, turn } from './memory-channel.ts';
 
 const endpoint = (text: string) => parseEndpoint(text)!;
@@ -115,6 +112,13 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
       },
       direct: (to) => dial(to.ip),
       past: (_service, { address }) => dial(address.ip),
+      breaker: () => undefined,
+      explicit: () => {},
+      protocols: {},
+      httpAt: () => {},
+      named: () => undefined,
+      detection: () => ({ enabled: true, timeout: 250, serverFirstPorts: [] }),
+      detected: () => {},
       callerNode: 'me' as NodeName,
       callerService: () => undefined,
       admit: () => undefined,
