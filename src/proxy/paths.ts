@@ -1,5 +1,6 @@
 import type { Channel, ChannelClose } from '../io/channel.ts';
 import { ChannelDuplex } from '../io/duplex.ts';
+import type { ServicePolicy } from '../model/policy.ts';
 import type { Instance, MeshNode, NodeName, Service, ServiceName } from '../model/service.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { TunnelTarget } from '../tunnel/dial.ts';
@@ -22,6 +23,8 @@ export interface PathsDependencies {
   maxHops(): number;
   /** Milliseconds: `balance.agentPatience`. */
   agentPatience(): number;
+  /** What operators say of a service: `hops: two` skips the other agent, where its hosts can be reached directly. */
+  policy(service: ServiceName): ServicePolicy;
   readonly gateways: Gateways;
   readonly delivery: Delivery;
   /** A stream over the tunnel to this target; undefined while this node has no certificate. */
@@ -60,6 +63,9 @@ export class Paths {
       return { channel, path: 'none', viaAgent: true };
     }
     const relayed = node.zone !== deps.zone() && deps.gateways.has(node.zone);
+    if (!relayed && service.mode === 'permissive' && deps.policy(service.name).hops === 'two') {
+      return { channel: this.past(service, instance, origin), path: 'direct', viaAgent: false };
+    }
     const callerService = deps.callerService();
     const request: OpenRequest = {
       kind: 'service',

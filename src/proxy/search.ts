@@ -275,7 +275,7 @@ export class UpstreamSearch {
       token.finished();
       this.#token = undefined;
       if (why.delivered) this.#fail(reasonOf(why), why.detail, true);
-      else if (opened.path !== 'direct' && this.#mayRetry(why)) this.#next(reasonOf(why), why.detail, false);
+      else if (opened.past !== true && this.#mayRetry(why)) this.#next(reasonOf(why), why.detail, false);
       else this.#giveUp(reasonOf(why), why.detail, false);
     });
     if (opened.viaAgent) this.#beginPatience(opened);

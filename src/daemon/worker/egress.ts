@@ -167,6 +167,7 @@ export class Egress {
       node: settings().node,
       zone: () => this.#config.node.zone,
       snapshot: () => this.#snapshot,
+      policy: this.#options.policy,
       callerService: () => this.#callerService(),
       maxHops: () => this.#config.zoneAgent.maxHops,
       agentPatience: () => this.#config.balance.agentPatience,

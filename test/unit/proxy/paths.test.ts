@@ -1,8 +1,9 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Endpoint } from '../../../src/model/address.ts';
 import { parseEndpoint } from '../../../src/model/address.ts';
-import type { NodeName, ServiceName } from '../../../src/model/service.ts';
-import { emptySnapshot } from '../../../src/model/snapshot.ts';
+import { noPolicy, type ServicePolicy } from '../../../src/model/policy.ts';
+import type { Instance, MeshNode, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
+import { applyDelta, emptySnapshot, type Snapshot } from '../../../src/model/snapshot.ts';
 import type { AgentStream } from '../../../src/proxy/outbound-dependencies.ts';
 import { Paths } from '../../../src/proxy/paths.ts';
 import { Gateways } from '../../../src/zone/gateways.ts';
@@ -18,7 +19,8 @@ class Stream extends MemoryChannel implements AgentStream {
   doubt(): void {}
 }
 
-function setup() {
+function setup(snapshot: Snapshot = emptySnapshot, policy: ServicePolicy = noPolicy) {
+  const direct = new MemoryChannel();
   const transitions: string[] = [];
   const gateways = new Gateways({
     backoff: { base: 100, max: 1000 },
@@ -36,12 +38,13 @@ function setup() {
   const paths = new Paths({
     node: node('me'),
     zone: () => 'near',
-    snapshot: () => emptySnapshot,
+    snapshot: () => snapshot,
+    policy: () => policy,
     callerService: () => undefined,
     maxHops: () => 4,
     agentPatience: () => PATIENCE,
     gateways,
-    delivery: undefined as never,
+    delivery: { there: () => direct, here: () => direct } as never,
     openStream: (target) => {
       const stream = new Stream();
       stream.silence = silences[target.node] ?? 0;
@@ -52,7 +55,7 @@ function setup() {
   const relays = (...via: string[]) => [
     ...paths.relays({ zone: 'far', node: node('c'), service: 'web' as ServiceName, via: via.map(node) }),
   ];
-  return { relays, silences, streams, transitions };
+  return { paths, relays, silences, streams, transitions };
 }
 
 test('each hop has half the patience of the one before, less what its tunnel owes already', () => {
@@ -72,4 +75,36 @@ test('a gateway that is silent is remembered; of one that lives, only what lies 
   silent!.failed!(late);
   alive!.failed!(late);
   expect(transitions).toEqual(['g1 down', 'g2 for web down']);
+});
+
+describe('two hops', () => {
+  const host = (name: string, zone: string) => ({
+    name: node(name),
+    zone,
+    tunnel: { ip: '10.0.0.2', port: 1 },
+  });
+  const instance = (on: string, zone: string) => ({ id: 'i', node: node(on), zone }) as unknown as Instance;
+  const service = (mode: string) => ({ name: 'web', mode, instances: [] }) as unknown as Service;
+  const origin = { address: undefined, program: undefined };
+  const known = applyDelta(emptySnapshot, {
+    ...{ base: 0, services: [], removedServices: [], removedNodes: [] },
+    nodes: [host('b', 'near'), host('c', 'far')] as MeshNode[],
+  });
+
+  test('past the other agent where its host can be reached, and only where the service may be', () => {
+    const { paths } = setup(known, { hops: 'two' });
+    const ways = [
+      paths.open(service('permissive'), instance('b', 'near'), origin),
+      paths.open(service('strict'), instance('b', 'near'), origin),
+      paths.open(service('permissive'), instance('c', 'far'), origin),
+      paths.open(service('permissive'), instance('me', 'near'), origin),
+    ];
+    expect(ways.map(({ path }) => path)).toEqual(['direct', 'tunnel', 'relay', 'local']);
+    expect(ways[0]).toMatchObject({ viaAgent: false });
+  });
+
+  test('three, where nothing else is said', () => {
+    const { paths } = setup(known);
+    expect(paths.open(service('permissive'), instance('b', 'near'), origin).path).toBe('tunnel');
+  });
 });

@@ -37,7 +37,7 @@ const deps = {
   open: () => {
     const channel = new MemoryChannel();
     channels.push(channel);
-    return { channel, path: 'local', viaAgent: false };
+    return { channel, path: 'direct', viaAgent: false };
   },
   reached: () => {},
   unreached: () => {},
@@ -76,6 +76,14 @@ class Caller implements Seeker {
 }
 
 const active = () => [breaker.active('pending'), breaker.active('connections')];
+
+test('an instance without an agent that cannot be reached is followed by another one', () => {
+  const caller = new Caller().start();
+  channels[0]!.close({ reason: 'refused', delivered: false, source: 'callee' });
+  expect(channels).toHaveLength(2);
+  channels[1]!.handler.open!();
+  expect(caller.upstream?.instance).toBe(other);
+});
 
 describe('bounds on connections to a service', () => {
   test('one too many is refused at once, and one that ends makes room', async () => {
