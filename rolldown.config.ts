@@ -9,6 +9,7 @@ const entries = [
   'main',
   'daemon/worker/worker-main',
   'registry/document-thread-main',
+  'policy/reader-thread-main',
   'cli/checks/self-test-main',
   'cli/generate-docs',
 ];

@@ -31,6 +31,10 @@ export function explain(issue: Issue, root: unknown, whole: JsonSchema): readonl
       };
     });
   }
+  if (issue.code === 'invalid_key') {
+    const expected = /^expected (.+)$/s.exec(issue.issues[0]?.message ?? '')?.[1] ?? 'another name';
+    return [{ path, aboutKey: true, found: describeValue(path.at(-1), issue), expected }];
+  }
   const value = valueAt(root, path);
   const schema = schemaAt(issue.path, root, whole);
   const custom = /^expected (.+)$/s.exec(issue.message)?.[1];

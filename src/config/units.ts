@@ -19,6 +19,17 @@ function read(form: RegExp, units: Readonly<Record<string, number>>, text: strin
  * At least `least` ms: where 0 would mean a busy loop or a wait that never is, it is refused.
  */
 export function duration(fallback: string, least = 1) {
+  return durationText(least)
+    .default(fallback)
+    .transform((text) => read(DURATION, DURATION_UNITS, text));
+}
+
+/** As {@link duration}, where an absent one means something of its own. */
+export function givenDuration(least = 1) {
+  return durationText(least).transform((text) => read(DURATION, DURATION_UNITS, text));
+}
+
+function durationText(least: number) {
   return z
     .string()
     .regex(DURATION, { error: 'expected a duration such as 250ms, 5s, 10m or 1h', abort: true })
@@ -26,9 +37,7 @@ export function duration(fallback: string, least = 1) {
       const value = read(DURATION, DURATION_UNITS, text);
       return value >= least && value <= MOST_DURATION_MS;
     }, `expected a duration from ${least}ms to 576h`)
-    .meta({ title: 'duration' })
-    .default(fallback)
-    .transform((text) => read(DURATION, DURATION_UNITS, text));
+    .meta({ title: 'duration' });
 }
 
 /** A size as people write it (`64KiB`, `8MiB`); bytes in the program. At least `least` bytes, at most 1024GiB. */

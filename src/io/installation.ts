@@ -16,6 +16,7 @@ type ProgramEntry =
   | 'main'
   | 'daemon/worker/worker-main'
   | 'registry/document-thread-main'
+  | 'policy/reader-thread-main'
   | 'cli/checks/self-test-main';
 
 function directoryAbove(path: string): string {

@@ -1,12 +1,12 @@
 import { constants, type FSWatcher, type Stats, watch } from 'node:fs';
 import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Settling } from '../io/settling.ts';
 import { reasonOf } from '../model/errors.ts';
 import { type Composed, Composer, nothingComposed, updatesBetween } from './composition.ts';
 import { type CatalogueDocument, DocumentError } from './document.ts';
 import { type DocumentReader, MAX_FILE_BYTES } from './document-reader.ts';
 import { DocumentThread } from './document-thread.ts';
-import { Settling } from './settling.ts';
 import type { Source, SourceContext, SourceListener, SourceStatus } from './source.ts';
 import { SourceStateMachine } from './source-state.ts';
 

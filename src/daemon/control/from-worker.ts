@@ -52,6 +52,7 @@ const messages = {
   hello: z.custom<Extract<ToSupervisor, { t: 'hello' }>>((message) => parseHello(message) !== undefined),
   ready: z.object({ t: z.literal('ready') }),
   ack: z.object({ t: z.literal('ack'), version: count }),
+  policies: z.object({ t: z.literal('policies'), version: count }),
   pong: z.object({ t: z.literal('pong'), id: count }),
   metrics: z.object({ t: z.literal('metrics'), delta: z.custom<MetricsDelta>(isMetricsDelta) }),
   vitals: z.object({ t: z.literal('vitals'), vitals: z.custom<Vitals>(areVitals) }),

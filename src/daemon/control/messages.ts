@@ -67,6 +67,8 @@ export type ToSupervisor =
   | { readonly t: 'hello'; readonly hello: WorkerHello }
   | { readonly t: 'ready' }
   | { readonly t: 'ack'; readonly version: number }
+  /** It goes by these policies. */
+  | { readonly t: 'policies'; readonly version: number }
   | { readonly t: 'pong'; readonly id: number }
   | { readonly t: 'metrics'; readonly delta: MetricsDelta }
   | { readonly t: 'vitals'; readonly vitals: Vitals }

@@ -4,6 +4,7 @@ export const blockers = [
   'listeners',
   'workers',
   'catalogue',
+  'policies',
   'interception',
   'draining',
 ] as const;

@@ -6,6 +6,7 @@ import { ServiceNotifier } from '../../io/notify.ts';
 import { Poller } from '../../io/poller.ts';
 import { MeshError } from '../../model/errors.ts';
 import type { NodeName } from '../../model/service.ts';
+import { ThreadedReader } from '../../policy/reader.ts';
 import { createLog, type Log } from '../../telemetry/log.ts';
 import type { WorkerSettings } from '../control/messages.ts';
 import { EventLog } from '../events.ts';
@@ -28,6 +29,8 @@ import { Naming } from './naming.ts';
 import type { Observer } from './observer.ts';
 import { HostOutages } from './outages.ts';
 import { OwnCredentials } from './own-credentials.ts';
+import { PolicyFeed } from './policy-feed.ts';
+import { PolicyStore } from './policy-store.ts';
 import { dropRoot } from './privileges.ts';
 import { Readiness } from './readiness.ts';
 import type { ReloadScope } from './reload-scope.ts';
@@ -71,6 +74,7 @@ class Supervisor implements AdminView {
   readonly fallback: FallbackFiles;
   readonly naming: Naming;
   readonly outages: HostOutages;
+  readonly policies: PolicyFeed;
   readonly events = new EventLog();
   readonly #log: Log;
   readonly #notifier = new ServiceNotifier(process.env['NOTIFY_SOCKET']);
@@ -111,6 +115,7 @@ class Supervisor implements AdminView {
     makeDirectories(config);
     this.naming = new Naming(config, this.#log);
     this.#feed = this.#newFeed(config);
+    this.policies = this.#newPolicies(config);
     this.#capture = new HostCapture(config, {
       ...{ log: this.#log, poller: this.#poller, naming: this.naming },
       onHealth: (problem) => {
@@ -212,6 +217,7 @@ class Supervisor implements AdminView {
       () => this.#credentials.load(this.#config),
       () => this.naming.load(),
       () => this.knowledge.load(),
+      () => this.policies.start(),
       () => this.#transparent.follow(this.knowledge.catalogue),
       () => this.#handover.gather(),
       () => {
@@ -228,6 +234,7 @@ class Supervisor implements AdminView {
 
   async reload(): Promise<ReloadAnswer> {
     this.#notifier.tell('reloading');
+    await this.policies.reload();
     return await this.#reloader.reload().finally(() => this.#tellReady());
   }
 
@@ -263,6 +270,18 @@ class Supervisor implements AdminView {
     });
   }
 
+  #newPolicies({ policies: { directory }, daemon: { stateDirectory } }: Config): PolicyFeed {
+    const log = this.#log.child({ component: 'policies' });
+    return new PolicyFeed({
+      ...{ directory, log, reader: new ThreadedReader(), store: new PolicyStore(stateDirectory, log) },
+      publish: (policies) => {
+        this.#workforce?.workers.usePolicies(policies);
+        for (const { worker } of this.leftovers) worker.usePolicies(policies);
+      },
+      onBlocked: (reason) => this.readiness.set('policies', reason),
+    });
+  }
+
   #newHandover(lines: CommandLines): Handover {
     return new Handover({
       ...{ log: this.#log, poller: this.#poller, notifier: this.#notifier, lines },
@@ -290,6 +309,7 @@ class Supervisor implements AdminView {
       listeners: this.#handover.listeners,
       config: () => this.#config,
       settings: () => this.#workerSettings(),
+      policies: () => this.policies.current,
       stopping: () => this.#stopping !== undefined,
       onServing: (serving, size) => {
         this.readiness.set('workers', serving === 0 ? `0 of ${size} serve` : undefined);
@@ -383,7 +403,12 @@ class Supervisor implements AdminView {
     this.#transparent.close();
     await this.#capture.close();
     this.#poller.close();
-    await Promise.all([this.knowledge.stop(), this.naming.stop(), this.#servers.close()]);
+    await Promise.all([
+      this.knowledge.stop(),
+      this.naming.stop(),
+      this.policies.stop(),
+      this.#servers.close(),
+    ]);
     this.#log.info('stopped');
     this.#log.flush(() => this.#end());
   }

@@ -1,4 +1,5 @@
 import type { Config } from '../../config/schema.ts';
+import type { PolicySet } from '../../model/policy.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { WorkerSettings } from '../control/messages.ts';
 import type { EventLog } from '../events.ts';
@@ -28,6 +29,7 @@ interface WorkforceOptions {
   readonly listeners: readonly Listener[];
   config(): Config;
   settings(): WorkerSettings;
+  policies(): PolicySet;
   /** The agent ends: its workers are expected to go. */
   stopping(): boolean;
   /** How many of how many serve. */
@@ -51,6 +53,7 @@ export class Workforce {
       known: () => options.feed.knowledge.known,
       full: () => options.feed.full(),
       settings: () => options.settings(),
+      policies: () => options.policies(),
       ...this.#events(),
     });
   }
@@ -69,7 +72,7 @@ export class Workforce {
 
   #events(): Omit<
     WorkerSetOptions,
-    'size' | 'hangTimeoutMs' | 'heartbeatMs' | 'start' | 'known' | 'full' | 'settings'
+    'size' | 'hangTimeoutMs' | 'heartbeatMs' | 'start' | 'known' | 'full' | 'settings' | 'policies'
   > {
     const { log, metrics, feed, interception, serving, guard, outages, events, config, stopping } =
       this.#options;

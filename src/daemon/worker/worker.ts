@@ -142,6 +142,7 @@ export class Worker {
         return;
       case 'policies':
         this.#plane?.usePolicies(new Policies(message.policies));
+        this.#control.send({ t: 'policies', version: message.policies.version });
         return;
       case 'synced':
         this.#plane?.serve();

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { MeshError } from '../../model/errors.ts';
+import type { PolicySet } from '../../model/policy.ts';
 import type { Claim, SnapshotDelta } from '../../model/snapshot.ts';
 import type { MetricsDelta } from '../../telemetry/counters.ts';
 import { ControlChannel } from '../control/channel.ts';
@@ -68,6 +69,8 @@ export class WorkerProcess {
   readonly startedAt = Date.now();
   /** Newest snapshot that this worker routes by; -1 before it has one. */
   acknowledged = -1;
+  /** Policies that this worker goes by; -1 before it said so. */
+  policyVersion = -1;
   readonly #life: WorkerLife;
   readonly #control: ControlChannel<ToWorker, ToSupervisor>;
   readonly #events: WorkerEvents;
@@ -110,6 +113,11 @@ export class WorkerProcess {
 
   configure(settings: WorkerSettings): void {
     this.#send({ t: 'settings', settings });
+  }
+
+  /** Sends all policies, in the place of those before. */
+  usePolicies(policies: PolicySet): void {
+    this.#send({ t: 'policies', policies });
   }
 
   /** Sends everything there is, as a chain of deltas; the worker serves once it has applied them. */
@@ -236,6 +244,9 @@ export class WorkerProcess {
         if (message.version > this.#told) return;
         this.acknowledged = message.version;
         this.#events.acknowledged(this, message.version);
+        return;
+      case 'policies':
+        this.policyVersion = message.version;
         return;
       case 'metrics':
         this.#events.metrics(this, message.delta);

@@ -1,3 +1,4 @@
+import type { PolicySet } from '../../model/policy.ts';
 import type { Claim, SnapshotDelta } from '../../model/snapshot.ts';
 import type { MetricsDelta } from '../../telemetry/counters.ts';
 import type { WorkerSettings } from '../control/messages.ts';
@@ -22,6 +23,8 @@ export interface WorkerSetOptions {
   /** The whole catalogue, for a worker that begins. */
   full(): readonly SnapshotDelta[];
   settings(): WorkerSettings;
+  /** All policies, for a worker that begins. */
+  policies(): PolicySet;
   /** Every worker routes by this snapshot or a newer one. */
   onAcknowledged(version: number): void;
   onMetrics(index: number, delta: MetricsDelta): void;
@@ -122,6 +125,11 @@ export class WorkerSet {
     for (const worker of this.#workers.values()) worker.configure(settings);
   }
 
+  /** Other policies are in force. */
+  usePolicies(policies: PolicySet): void {
+    for (const worker of this.#workers.values()) worker.usePolicies(policies);
+  }
+
   /** Lets every worker finish its connections; resolves when all are gone. Nothing is started again. */
   async drain(timeoutMs: number, graceMs: number): Promise<void> {
     this.#cease();
@@ -169,6 +177,7 @@ export class WorkerSet {
     this.#workers.set(index, worker);
     this.#gone.delete(index);
     worker.configure(this.#options.settings());
+    worker.usePolicies(this.#options.policies());
     // An adopted one serves all the while, with what it knew.
     if (worker.state === 'serving' && !this.#options.known()) this.#ahead.add(worker);
     else if (worker.state === 'serving') worker.restart(this.#options.full());

@@ -10,6 +10,7 @@ import type { ToSupervisor, ToWorker } from '../../../src/daemon/control/message
 import { ChildLife } from '../../../src/daemon/workers/worker-life.ts';
 import { type WorkerEvents, WorkerProcess } from '../../../src/daemon/workers/worker-process.ts';
 import { WorkerSet } from '../../../src/daemon/workers/worker-set.ts';
+import { emptyPolicySet, type PolicySet } from '../../../src/model/policy.ts';
 import { connection, settings } from './control/conversation.ts';
 
 /** A worker that is no process: what it was told, and what the test lets it say. */
@@ -53,6 +54,7 @@ let server: Server;
 let workers: FakeWorker[];
 let log: string[];
 let known: boolean;
+let policies: PolicySet;
 let silence: number | undefined;
 let set: WorkerSet;
 
@@ -83,6 +85,7 @@ async function start(size: number, hangTimeoutMs = 60_000, adopted = false): Pro
     known: () => known,
     full: () => [delta],
     settings: () => settings(),
+    policies: () => policies,
     onAcknowledged: (version) => log.push(`all have ${version}`),
     onMetrics: () => {},
     onMeasured: () => {},
@@ -105,6 +108,7 @@ beforeEach(() => {
   workers = [];
   log = [];
   known = true;
+  policies = { ...emptyPolicySet, version: 3 };
 });
 
 afterEach(async () => {
@@ -120,7 +124,9 @@ it('tells every worker everything, and an acknowledgement counts once all have g
   set.publish({ ...delta, base: 1 });
   for (const worker of workers)
     await worker.until((told) => told.filter(({ t }) => t === 'delta').length === 2);
-  expect(workers[0]!.told.slice(0, 4).map(({ t }) => t)).toEqual(['settings', 'delta', 'synced', 'delta']);
+  expect(workers[0]!.told.slice(0, 5).map(({ t }) => t)).toEqual([
+    ...['settings', 'policies', 'delta', 'synced', 'delta'],
+  ]);
   workers[0]!.control.send({ t: 'ack', version: 2 });
   workers[1]!.control.send({ t: 'ack', version: 1 });
   await logged('all have 1');
@@ -144,6 +150,7 @@ it('leaves an adopted worker what it knows until there is something to know', as
   const told = workers[0]!.told.filter(({ t }) => t !== 'ping');
   expect(told).toMatchObject([
     { t: 'settings' },
+    { t: 'policies', policies: { version: 3 } },
     { t: 'delta', first: true, more: false, delta: { base: 0 } },
     { t: 'delta', first: false, delta: { base: 2 } },
   ]);
@@ -270,4 +277,17 @@ it('does not count an acknowledgement of what it never said', async () => {
   workers[0]!.control.send({ t: 'ack', version: 1 });
   await logged('all have 1');
   expect(log).not.toContain('all have 1000');
+});
+
+it('gives every worker the policies before it serves, and others when they change', async () => {
+  await start(2);
+  for (const worker of workers) await worker.until((told) => told.some(({ t }) => t === 'synced'));
+  set.usePolicies({ ...policies, version: 4 });
+  for (const worker of workers) {
+    await worker.until((told) => told.filter(({ t }) => t === 'policies').length === 2);
+    const kinds = worker.told.map(({ t }) => t);
+    expect(kinds.indexOf('policies')).toBeLessThan(kinds.indexOf('synced'));
+    worker.control.send({ t: 'policies', version: 4 });
+  }
+  while ([...set].some(({ policyVersion }) => policyVersion !== 4)) await new Promise(setImmediate);
 });

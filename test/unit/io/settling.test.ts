@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { Settling } from '../../../src/registry/settling.ts';
+import { Settling } from '../../../src/io/settling.ts';
 
 beforeEach(() => {
   vi.useFakeTimers();
