@@ -147,7 +147,11 @@ export const metrics = {
     ['service', 'outcome'],
   ),
   connectRetries: counter('connect_retries', 'Attempts after the first one of a connection.', ['service']),
-  ejections: counter('ejections', 'Instances set aside after failures in a row.', ['service']),
+  ejections: counter(
+    'ejections',
+    'Instances set aside, by reason: consecutive (failures in a row), success-rate, latency, probe.',
+    ['service', 'reason'],
+  ),
   ejected: gauge('ejected_instances', 'Instances that are set aside now.', ['service']),
   breakerOpen: gauge(
     'circuit_breaker_open',
@@ -167,7 +171,11 @@ export const metrics = {
     'Services, and instances called by their own address, that nobody could reach and that refuse at connect.',
     ['kind'],
   ),
-  probes: counter('probes', 'Probes of what is held for dead, by outcome.', ['outcome']),
+  probes: counter(
+    'probes',
+    'Probes of instances that are held for dead, or whose service has a policy that says so, by outcome.',
+    ['service', 'outcome'],
+  ),
 
   tunnels: gauge('tunnels', 'Tunnels by state and by who dialled.', ['state', 'direction']),
   tunnelStreams: gauge('tunnel_streams', 'Open streams on tunnels.', ['direction']),

@@ -188,14 +188,14 @@ export class Egress {
       settings: () => this.#config.balance,
       interval: () => this.#config.balance.probeInterval,
       onChange: onOutages,
-      probed: (outcome) => metrics.probed(outcome),
+      probed: (service, outcome) => metrics.probed(service, outcome),
     });
   }
 
   #searchDependencies(): SearchDependencies {
     const { poller, metrics } = this.#options;
     return {
-      pick: (service, exclude) => this.#balancer.pick(service, exclude),
+      pick: (service, exclude, choice) => this.#balancer.pick(service, exclude, choice),
       started: (service, instance, path, attempt) =>
         metrics.observed(service.name, path, attempt, this.#balancer.started(service, instance)),
       open: (service, instance, origin) => this.paths.open(service, instance, origin),

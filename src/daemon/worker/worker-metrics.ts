@@ -66,9 +66,9 @@ export class WorkerMetrics {
     this.#counters.counter(metrics.protocolDetected, outcome).add();
   }
 
-  /** An instance that was held for dead was asked. */
-  probed(outcome: string): void {
-    this.#counters.counter(metrics.probes, outcome).add();
+  /** An instance was asked by the agent itself. */
+  probed(service: ServiceName, outcome: string): void {
+    this.#counters.counter(metrics.probes, service, outcome).add();
   }
 
   accessLogDropped(lines: number): void {
@@ -105,11 +105,16 @@ export class WorkerMetrics {
     this.#counters.counter(metrics.rateLimited, service, limit).add();
   }
 
-  health({ service, to, from }: HealthTransition): void {
+  health({ service, to, from, reason }: HealthTransition): void {
     const ejected = this.#counters.gauge(metrics.ejected, service);
-    if (to === 'ejected') this.#counters.counter(metrics.ejections, service).add();
+    if (to === 'ejected') this.#counters.counter(metrics.ejections, service, reason).add();
     if (to === 'ejected' && from === 'healthy') ejected.add(1);
     if (to === 'healthy') ejected.add(-1);
+  }
+
+  /** An instance that was set aside is not registered any more. */
+  forgotten(service: ServiceName): void {
+    this.#counters.gauge(metrics.ejected, service).add(-1);
   }
 
   /** The same token, with its attempt counted: how it went and how long it took to connect. */

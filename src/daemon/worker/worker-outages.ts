@@ -1,4 +1,5 @@
 import { Outages } from '../../balance/outages.ts';
+import type { ServiceName } from '../../model/service.ts';
 import type { Claim } from '../../model/snapshot.ts';
 import { Prober, type ProberDependencies } from '../../proxy/prober.ts';
 import type { Log } from '../../telemetry/log.ts';
@@ -8,7 +9,7 @@ export function workerOutages(
   dependencies: ProberDependencies & {
     interval(): number;
     onChange(down: readonly Claim[]): void;
-    probed(outcome: string): void;
+    probed(service: ServiceName, outcome: string): void;
     readonly log: Log;
   },
 ): Outages {
@@ -18,7 +19,7 @@ export function workerOutages(
     interval: () => dependencies.interval(),
     probe: (service, instance, done) =>
       prober.probe(service, instance, (outcome) => {
-        dependencies.probed(outcome);
+        dependencies.probed(service.name, outcome);
         done(outcome);
       }),
     // One message for all that changes together: a host that dies takes many services along.

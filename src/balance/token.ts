@@ -1,0 +1,82 @@
+import type { InstanceRecord } from './instance-record.ts';
+
+/** One connection to one instance, or one request to it, from the attempt to the end. */
+export interface PickToken {
+  /** The instance was reached. */
+  connected(): void;
+  /** It was not, and it is to blame. */
+  failed(): void;
+  /** A request was answered with this status, after so many milliseconds; 0: it was never answered. */
+  answered(status: number, milliseconds: number): void;
+  /** The connection is over. Further calls do nothing. */
+  finished(): void;
+}
+
+/** What tokens report to. */
+export interface Outcomes {
+  /** `began`: on the clock, where delays are measured. */
+  connected(record: InstanceRecord, began: number): void;
+  failed(record: InstanceRecord, epoch: number): void;
+  answered(record: InstanceRecord, epoch: number, status: number, milliseconds: number): void;
+  trialChanged(): void;
+}
+
+/** For an instance that was deregistered between its pick and its use, and for probes: nothing is remembered. */
+export const UNCOUNTED: PickToken = { connected() {}, failed() {}, answered() {}, finished() {} };
+
+/** Counts one connection while it lives; the first outcome of the attempt and the first answer are those that count. */
+export class Token implements PickToken {
+  readonly #outcomes: Outcomes;
+  readonly #record: InstanceRecord;
+  readonly #epoch: number;
+  readonly #trial: boolean;
+  readonly #began: number;
+  #decided = false;
+  #answered = false;
+  #finished = false;
+
+  constructor(outcomes: Outcomes, record: InstanceRecord, began: number) {
+    const { health } = record;
+    this.#outcomes = outcomes;
+    this.#record = record;
+    this.#epoch = health.epoch;
+    this.#began = began;
+    this.#trial = health.state === 'trial' && !health.trialRunning;
+    if (this.#trial) {
+      health.trialRunning = true;
+      outcomes.trialChanged();
+    }
+    record.active++;
+  }
+
+  connected(): void {
+    if (this.#decided || this.#finished) return;
+    this.#decided = true;
+    this.#outcomes.connected(this.#record, this.#began);
+  }
+
+  failed(): void {
+    if (this.#decided || this.#finished) return;
+    this.#decided = true;
+    this.#answered = true;
+    this.#outcomes.failed(this.#record, this.#epoch);
+  }
+
+  answered(status: number, milliseconds: number): void {
+    if (this.#answered || this.#finished) return;
+    this.#answered = true;
+    this.#outcomes.answered(this.#record, this.#epoch, status, milliseconds);
+  }
+
+  finished(): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    const { health } = this.#record;
+    this.#record.active--;
+    // The caller went away before the trial showed anything: the next connection may try.
+    if (this.#trial && health.state === 'trial' && health.epoch === this.#epoch) {
+      health.trialRunning = false;
+      this.#outcomes.trialChanged();
+    }
+  }
+}
