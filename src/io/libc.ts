@@ -46,6 +46,13 @@ export const send = libc.func('long send(int, void*, size_t, int)') as unknown a
   size: number,
   flags: number,
 ) => number;
+/** As {@link send}, of memory that does not move, by its address: no view of it has to be made. */
+export const sendAt = libc.func('long send(int, uintptr_t, size_t, int)') as unknown as (
+  fd: number,
+  address: number,
+  size: number,
+  flags: number,
+) => number;
 export const sendto = libc.func('long sendto(int, void*, size_t, int, void*, uint)') as unknown as (
   fd: number,
   from: Bytes,
@@ -195,7 +202,7 @@ export const uvClose = node.func('void uv_close(void*, MeshCloseCallback*)') as 
 export function allocateMemory(size: number): unknown {
   return koffi.alloc('uint8_t', size);
 }
-/** Its address, for structures that hold pointers; and its bytes. */
+/** Its address, for structures that hold pointers, also that of a buffer for as long as it is referred to; and its bytes. */
 export function addressOf(memory: unknown): Pointer {
   return koffi.address(memory);
 }

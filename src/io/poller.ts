@@ -17,6 +17,7 @@ import { Deadlines } from './deadlines.ts';
 import { describeErrno } from './failure.ts';
 import { epollEventLayout } from './layout.ts';
 import * as libc from './libc.ts';
+import { Outbox } from './outbox.ts';
 
 /** Descriptors taken from the kernel with one call. */
 const BATCH = 256;
@@ -59,6 +60,8 @@ export class Poller {
   /** The buffer into which every socket of this poller reads: valid until the next read. */
   readonly readBuffer = new Uint8Array(new ArrayBuffer(READ_BUFFER_BYTES));
   readonly #views: (Uint8Array | undefined)[] = new Array(VIEWS).fill(undefined);
+  /** Small writes that wait for the end of the batch. */
+  readonly outbox = new Outbox();
   /** Bytes that all sockets of this poller hold for slow readers. */
   heldBytes = 0;
   /** Events dropped because their registration was over. */
@@ -185,6 +188,7 @@ export class Poller {
   /** Called by libuv. An exception that left this function would silence every registered callback for good. */
   #turn(): void {
     this.#inBatch = true;
+    this.outbox.begin();
     try {
       for (let round = 0; round < BATCHES_PER_TURN && !this.#closed; round++) {
         const count = libc.epollWait(this.#epoll, this.#events, BATCH, 0);
@@ -194,12 +198,14 @@ export class Poller {
           throw new MeshError('system', 'kernel', describeErrno('epoll_wait', errno));
         }
         for (let i = 0; i < count && !this.#closed; i++) this.#dispatch(i * this.#layout.size);
+        this.outbox.flush();
         if (this.#tasks.length > 0) this.#runTasks();
         if (count < BATCH) break;
       }
     } catch (error) {
       rethrowFromLoop(error);
     }
+    this.outbox.end();
     this.#inBatch = false;
   }
 

@@ -1,5 +1,6 @@
 import * as c from './constants.ts';
 import * as libc from './libc.ts';
+import type { OutboxUser } from './outbox.ts';
 import { PendingBytes } from './pending.ts';
 import type { Poller } from './poller.ts';
 import { setNoDelay } from './socket-options.ts';
@@ -18,13 +19,14 @@ interface Sender {
 }
 
 /** What a socket has to send: given to the kernel at once as far as it goes, and the rest kept. */
-export class SendHalf {
+export class SendHalf implements OutboxUser {
   /** Bytes taken by the kernel. */
   sent = 0;
   readonly #sender: Sender;
   readonly #poller: Poller;
   #held: PendingBytes | undefined;
-  /** The owner was told to stop. */
+  /** Something waits for the end of the batch; nothing is held then. */
+  #boxed = false;
   #blocked = false;
   #ending = false;
   #ended = false;
@@ -37,9 +39,14 @@ export class SendHalf {
     this.#poller = poller;
   }
 
-  /** Bytes that wait. */
+  /** Bytes that the kernel would not take yet. */
   get pending(): number {
     return this.#held === undefined ? 0 : this.#held.length;
+  }
+
+  /** The owner was told to stop, and is told when it may go on. */
+  get blocked(): boolean {
+    return this.#blocked;
   }
 
   /** The owner will write no more. */
@@ -73,6 +80,12 @@ export class SendHalf {
   write(bytes: Uint8Array, more: boolean): boolean {
     if (this.#ending || this.#broken) return true;
     if (bytes.length === 0) return !this.#blocked;
+    if (this.#mayWait(bytes.length, more)) {
+      this.#boxed = true;
+      this.#poller.outbox.put(this, bytes);
+      return true;
+    }
+    if (this.#broken) return true;
     if (this.pending === 0) {
       if (this.#delayed && (this.sent > 0 || bytes.length > ONE_SEGMENT_BYTES)) this.hurry();
       const sent = libc.send(this.#sender.fd, bytes, bytes.length, more ? SEND_MORE_FLAGS : SEND_FLAGS);
@@ -93,6 +106,31 @@ export class SendHalf {
     }
     this.#hold(bytes);
     return false;
+  }
+
+  /** Sends now what waits for the end of the batch, if anything. */
+  settle(): void {
+    if (this.#boxed) this.#poller.outbox.flush();
+  }
+
+  /** @internal for the outbox */
+  sendOut(address: number, size: number, bytes: Uint8Array, from: number): void {
+    this.#boxed = false;
+    const sent = libc.sendAt(this.#sender.fd, address, size, SEND_FLAGS);
+    if (sent === size) {
+      this.sent += sent;
+      return;
+    }
+    if (sent < 0) {
+      const errno = libc.errno();
+      if (errno !== c.EAGAIN && errno !== c.EINTR) {
+        this.#fail(errno);
+        return;
+      }
+    }
+    const taken = Math.max(sent, 0);
+    this.sent += taken;
+    this.#keep(bytes.subarray(from + taken, from + size));
   }
 
   /** As `Channel.write`, before the socket is open. */
@@ -142,11 +180,23 @@ export class SendHalf {
     this.#held.clear();
   }
 
+  /** Whether a write waits for the end of the batch. If not, nothing of ours does from now on. */
+  #mayWait(size: number, more: boolean): boolean {
+    const waits = !more && !this.#delayed && this.pending === 0 && this.#poller.outbox.takes(size);
+    if (!waits) this.settle();
+    // Making room may have been the end of it.
+    return waits && this.pending === 0 && !this.#broken;
+  }
+
   #hold(bytes: Uint8Array): void {
+    this.#keep(bytes);
+    this.#blocked = true;
+  }
+
+  #keep(bytes: Uint8Array): void {
     this.#held ??= new PendingBytes();
     this.#held.append(bytes);
     this.#poller.heldBytes += bytes.length;
-    this.#blocked = true;
   }
 
   #fail(errno: number): void {

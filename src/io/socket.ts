@@ -152,6 +152,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
 
   end(): void {
     if (this.#send.ending || this.#isOver) return;
+    this.#send.settle();
     this.#send.end();
     if (this.#state === 'open' && this.#send.pending === 0) this.#endWriting();
   }
@@ -174,6 +175,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
    * ended; undefined otherwise. Nothing is reported any more, `close` included.
    */
   detach(): number | undefined {
+    this.#send.settle();
     if (this.#state !== 'open' || !this.#send.idle || this.#receive.ended) return undefined;
     const fd = this.#fd;
     this.#poller.unregister(fd);
@@ -297,9 +299,10 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
   }
 
   #flush(): void {
+    const { blocked } = this.#send;
     if (!this.#send.flush()) return;
     if (this.#send.ending) this.#endWriting();
-    else this.handler.drain();
+    else if (blocked) this.handler.drain();
   }
 
   /** Everything went out: half-close, or close when the other half is over as well (that sends the FIN, too). */
@@ -314,6 +317,7 @@ export class TcpChannel implements Channel, PollTarget, Deadline {
 
   /** Frees the descriptor at once, and tells the owner at the end of the batch: never from within its own call. */
   #finish(reason: ChannelClose['reason'], detail: string | undefined): void {
+    this.#send.settle();
     this.#poller.deadlines.delete(this);
     this.#state = 'closing';
     const fd = this.#fd;

@@ -2,18 +2,21 @@ import { once } from 'node:events';
 import { Socket } from 'node:net';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import type { SocketWaiter } from '../../../src/io/connecting.ts';
-import { AF_INET, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM } from '../../../src/io/constants.ts';
+import { AF_INET, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET } from '../../../src/io/constants.ts';
 import { closeDescriptor } from '../../../src/io/descriptors.ts';
 import * as libc from '../../../src/io/libc.ts';
 import { createListeningSocket, TcpListener } from '../../../src/io/listener.ts';
 import { Poller } from '../../../src/io/poller.ts';
 import { TcpChannel } from '../../../src/io/socket.ts';
-import { localEndpointOf } from '../../../src/io/socket-options.ts';
+import { localEndpointOf, setIntegerOption } from '../../../src/io/socket-options.ts';
 import { createSocketPair } from '../../../src/io/socketpair.ts';
 import type { Ip } from '../../../src/model/address.ts';
-import { channelConformance, Recorder } from '../../conformance/channel.ts';
+import { channelConformance, patternBytes, Recorder } from '../../conformance/channel.ts';
 import { socketOption } from './socket-option.ts';
 
+/** socket(7) */
+const SO_SNDBUF = 7;
+const SO_RCVBUF = 8;
 const LOOPBACK = '127.0.0.1' as Ip;
 const poller = new Poller();
 afterAll(() => poller.close());
@@ -187,6 +190,87 @@ describe('TcpChannel', () => {
     expect(Buffer.from(near.bytes()).toString()).toBe('413 too large');
     expect(near.reason).toBe('reset');
     expect(near.ended).toBe(false);
+  });
+
+  /** Runs `act` in a batch of ready descriptors, where small writes wait for the end of it. */
+  const inBatch = async (pair: Awaited<ReturnType<typeof connected>>, act: () => void) => {
+    const done = new Promise<void>((resolve) => {
+      pair.near.onData = () => {
+        pair.near.onData = undefined;
+        act();
+        resolve();
+      };
+    });
+    pair.near.channel.resume();
+    pair.far.channel.resume();
+    pair.far.write(Uint8Array.of(1));
+    await done;
+  };
+
+  test('small writes of one batch leave together at its end', async () => {
+    const pair = await connected();
+    pair.near.write(new Uint8Array(600)); // so that Nagle's rule is off
+    const before = pair.a.bytesWritten;
+    await inBatch(pair, () => {
+      for (let i = 0; i < 3; i++) expect(pair.near.write(new Uint8Array(100).fill(i))).toBe(true);
+      expect(pair.a.bytesWritten).toBe(before);
+    });
+    await until('arrived', () => pair.far.received === 900);
+    expect(pair.a.bytesWritten).toBe(before + 300);
+    expect(pair.far.bytes().subarray(600)).toEqual(
+      Buffer.concat([0, 1, 2].map((value) => new Uint8Array(100).fill(value))),
+    );
+  });
+
+  test('whatever follows a small write of the same batch follows it on the wire', async () => {
+    const small = patternBytes(500, 1);
+    const large = patternBytes(2 << 20, 2);
+    const pair = await connected();
+    setIntegerOption(pair.a.fd, SOL_SOCKET, SO_SNDBUF, 1);
+    pair.near.write(new Uint8Array(600));
+    await inBatch(pair, () => {
+      pair.near.write(small);
+      pair.near.write(large); // more than the kernel takes at once
+      expect(pair.near.write(small)).toBe(false);
+      pair.near.end_();
+    });
+    await until('ended', () => pair.far.ended);
+    expect(Buffer.compare(pair.far.bytes().subarray(600), Buffer.concat([small, large, small]))).toBe(0);
+  });
+
+  test('what the kernel did not take at the end of a batch is kept, and no drain is told that nobody waits for', async () => {
+    const pair = await connected();
+    setIntegerOption(pair.a.fd, SOL_SOCKET, SO_SNDBUF, 1);
+    setIntegerOption(pair.b.fd, SOL_SOCKET, SO_RCVBUF, 1);
+    pair.near.write(new Uint8Array(600));
+    let written = 600;
+    await inBatch(pair, () => {
+      pair.far.channel.pause();
+      for (let i = 0; i < 16; i++, written += 4096) expect(pair.near.write(new Uint8Array(4096))).toBe(true);
+    });
+    await until('kept', () => pair.a.pendingBytes > 0);
+    pair.far.channel.resume();
+    await until('arrived', () => pair.far.received === written);
+    expect(pair.near.drains).toBe(0);
+    expect(poller.heldBytes).toBe(0);
+  });
+
+  test.each([
+    ['end', (channel: TcpChannel) => channel.end()],
+    ['reset', (channel: TcpChannel) => channel.reset()],
+    ['detach', (channel: TcpChannel) => closeDescriptor(channel.detach()!)],
+  ])('a small write goes out before %s in the same batch', async (_, over) => {
+    const pair = await connected();
+    pair.near.write(new Uint8Array(600));
+    await until('arrived', () => {
+      pair.far.channel.resume();
+      return pair.far.received === 600;
+    });
+    await inBatch(pair, () => {
+      pair.near.write(new Uint8Array(10));
+      over(pair.a);
+      expect(pair.a.bytesWritten).toBe(610);
+    });
   });
 
   test('a write into a connection that is gone is a reset, not an end', async () => {
