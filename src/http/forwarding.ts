@@ -72,23 +72,29 @@ export function forwarding(head: RequestHead, passage: Passage): Forwarding {
     add += `x-forwarded-host: ${head.authority}\r\n`;
   }
   if (traceId === undefined) {
-    traceId = randomId();
+    const digits = randomDigits(TRACE_ID_DIGITS + SPAN_ID_DIGITS);
+    traceId = digits.slice(0, TRACE_ID_DIGITS);
     remove |= TRACE;
     // Sampled: whoever wants fewer says so in its own configuration; "not sampled" would silence everybody behind.
-    add += `traceparent: 00-${traceId}-${randomId().slice(16)}-01\r\n`;
+    add += `traceparent: 00-${traceId}-${digits.slice(TRACE_ID_DIGITS)}-01\r\n`;
   }
   const requestId = single(fields, 'x-request-id');
   if (requestId === undefined || !REQUEST_ID.test(requestId)) {
     remove |= REQUEST_ID_BIT;
-    add += `x-request-id: ${parent === undefined ? traceId : randomId()}\r\n`;
+    add += `x-request-id: ${parent === undefined ? traceId : randomDigits(TRACE_ID_DIGITS)}\r\n`;
   }
   return { changes: changesOf(head, service, add, remove), traceId };
 }
 
 function changesOf(head: RequestHead, service: ServiceName, add: string, remove: number): RequestChanges {
-  const common = { add, upgrade: true, ...(head.authority === '' ? { authority: service } : {}) };
-  const names = removed[remove];
-  return names === undefined ? common : { ...common, remove: names };
+  return {
+    remove: removed[remove],
+    add,
+    path: undefined,
+    authority: head.authority === '' ? service : undefined,
+    upgrade: true,
+    close: undefined,
+  };
 }
 
 /** True when a request has passed `node` so often that it must be going in circles (RFC 9110, 7.6.3). */
@@ -108,16 +114,19 @@ function single(fields: Fields, name: string): string | undefined {
   return index < 0 || fields.indexOf(name, index + 1) >= 0 ? undefined : fields.value(index);
 }
 
-const ID_BYTES = 16;
-const random = Buffer.alloc(ID_BYTES * 256);
+const TRACE_ID_DIGITS = 32;
+const SPAN_ID_DIGITS = 16;
+const RANDOM_BYTES = 16 << 10;
+const random = Buffer.alloc(RANDOM_BYTES);
 let used = random.length;
 
-/** 32 hexadecimal digits, never all zero in either half in practice; random bytes are asked for in bulk. */
-function randomId(): string {
-  if (used === random.length) {
+/** Hexadecimal digits, never all zero in practice; random bytes are asked for in bulk. */
+function randomDigits(count: number): string {
+  const bytes = count / 2;
+  if (used + bytes > random.length) {
     randomFillSync(random);
     used = 0;
   }
-  used += ID_BYTES;
-  return random.toString('hex', used - ID_BYTES, used);
+  used += bytes;
+  return random.toString('hex', used - bytes, used);
 }

@@ -87,7 +87,7 @@ export class MessageWriter {
 
   #text(text: string): void {
     this.#reserve(text.length);
-    gathered += gather.write(text, gathered, 'latin1');
+    gathered += Buffer.prototype.latin1Write.call(gather, text, gathered, text.length);
   }
 
   #settle(more: boolean): void {

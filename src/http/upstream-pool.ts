@@ -4,6 +4,7 @@ import type { Snapshot } from '../model/snapshot.ts';
 import type { Origin } from '../proxy/origin.ts';
 import type { FoundUpstream } from '../proxy/search.ts';
 import { Upstream, type UpstreamKeeper } from './upstream.ts';
+import { UpstreamShelves } from './upstream-shelves.ts';
 
 /** Idle channels of one worker. */
 const MAX_IDLE = 4096;
@@ -32,10 +33,12 @@ export interface UpstreamPoolDependencies {
  */
 export class UpstreamPool implements UpstreamKeeper {
   readonly #deps: UpstreamPoolDependencies;
-  readonly #idle = new Map<string, Upstream[]>();
+  readonly #idle = new UpstreamShelves();
   readonly #leaving = new Set<Upstream>();
   #size = 0;
   #snapshot: Snapshot | undefined;
+  /** Goes up with each catalogue. */
+  #generation = 0;
   #sweeping: (() => void) | undefined;
   #closed = false;
 
@@ -50,7 +53,7 @@ export class UpstreamPool implements UpstreamKeeper {
 
   /** An idle channel to this instance, for callers of this share. */
   take(service: ServiceName, instance: Instance, share: string): Upstream | undefined {
-    const list = this.#idle.get(keyOf(service, instance, share));
+    const list = this.#idle.get(service, instance.id, share);
     for (let upstream = list?.pop(); upstream !== undefined; upstream = list?.pop()) {
       this.#size--;
       const { start } = upstream;
@@ -63,21 +66,19 @@ export class UpstreamPool implements UpstreamKeeper {
 
   /** Keeps a channel whose request is over, if that can be. */
   put(upstream: Upstream): void {
-    const { service, instance, share, channel } = upstream.start;
+    const { channel } = upstream.start;
     const idleMs = idleTime(upstream.keptFor);
     const usable = upstream.reusable && channel.pendingBytes === 0 && idleMs > 0 && !this.#closed;
-    if (!usable || this.#size >= MAX_IDLE || !this.#isWanted(upstream)) {
+    if (!usable || this.#size >= MAX_IDLE || !this.#isStillWanted(upstream)) {
       this.retire(upstream);
       return;
     }
-    const key = keyOf(service, instance, share);
-    const list = this.#idle.get(key);
-    if (list === undefined) this.#idle.set(key, [upstream]);
-    else if (list.length < MAX_IDLE_PER_INSTANCE) list.push(upstream);
-    else {
+    const list = this.#idle.of(upstream);
+    if (list.length >= MAX_IDLE_PER_INSTANCE) {
       this.retire(upstream);
       return;
     }
+    list.push(upstream);
     this.#size++;
     upstream.until = performance.now() + idleMs;
     // Whatever happens to it is to be seen at once.
@@ -117,7 +118,7 @@ export class UpstreamPool implements UpstreamKeeper {
   lost(upstream: Upstream): void {
     if (this.#leaving.delete(upstream)) return;
     const { service, instance, share } = upstream.start;
-    const list = this.#idle.get(keyOf(service, instance, share));
+    const list = this.#idle.get(service, instance.id, share);
     const place = list?.indexOf(upstream) ?? -1;
     if (place < 0) return;
     list!.splice(place, 1);
@@ -128,36 +129,37 @@ export class UpstreamPool implements UpstreamKeeper {
   use(snapshot: Snapshot): void {
     const before = this.#snapshot;
     this.#snapshot = snapshot;
+    this.#generation++;
     if (this.#size === 0) return;
     this.#giveUp(
-      ({ start: { service } }) => snapshot.services.get(service) !== before?.services.get(service),
+      (service) => snapshot.services.get(service) !== before?.services.get(service),
+      (upstream) => this.#isWanted(upstream),
     );
   }
 
   /** Ends every idle channel, and keeps none from now on. */
   close(): void {
     this.#closed = true;
-    this.#giveUp(() => true);
+    this.#giveUp(
+      () => true,
+      () => false,
+    );
   }
 
-  /** Gives up those of the channels meant that are not wanted. */
-  #giveUp(isMeant: (upstream: Upstream) => boolean): void {
-    for (const [key, list] of this.#idle) {
-      const first = list[0];
-      if (first !== undefined && !isMeant(first)) continue;
-      this.#keep(key, list, (upstream) => !this.#closed && this.#isWanted(upstream));
-    }
-  }
-
-  /** Gives up those of a list that do not stay, and the list with the last of them. */
-  #keep(key: string, list: readonly Upstream[], stays: (upstream: Upstream) => boolean): void {
-    const kept: Upstream[] = [];
-    const gone: Upstream[] = [];
-    for (const upstream of list) (stays(upstream) ? kept : gone).push(upstream);
-    if (kept.length === 0) this.#idle.delete(key);
-    else if (gone.length > 0) this.#idle.set(key, kept);
+  /** Gives up those that do not stay. */
+  #giveUp(isMeant: (service: ServiceName) => boolean, stays: (upstream: Upstream) => boolean): void {
+    const gone = this.#idle.sort(isMeant, stays);
     this.#size -= gone.length;
     for (const upstream of gone) this.retire(upstream);
+  }
+
+  /** Asked after each request: the answer is looked for once in each catalogue. */
+  #isStillWanted(upstream: Upstream): boolean {
+    if (upstream.wantedSince !== this.#generation) {
+      if (!this.#isWanted(upstream)) return false;
+      upstream.wantedSince = this.#generation;
+    }
+    return true;
   }
 
   #isWanted({ start: { service, instance } }: Upstream): boolean {
@@ -178,7 +180,10 @@ export class UpstreamPool implements UpstreamKeeper {
       this.#leaving.delete(upstream);
       upstream.channel.reset();
     }
-    for (const [key, list] of this.#idle) this.#keep(key, list, ({ until }) => until > now);
+    this.#giveUp(
+      () => true,
+      ({ until }) => until > now,
+    );
     if (this.#size > 0 || this.#leaving.size > 0) this.#sweepLater();
   }
 }
@@ -191,10 +196,6 @@ export function shareOf(service: Service, { program, address }: Origin): string 
   const told = program ?? '';
   if (service.source === undefined || service.source === 'node' || address === undefined) return told;
   return `${told} ${endpointKey(address)}`;
-}
-
-function keyOf(service: ServiceName, instance: Instance, share: string): string {
-  return `${service} ${instance.id} ${share}`;
 }
 
 function idleTime(keptFor: number | undefined): number {

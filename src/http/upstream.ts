@@ -51,6 +51,8 @@ export class Upstream implements ChannelHandler {
   keptFor: number | undefined;
   /** When it is given up, on the clock of `performance.now()`; its keeper's. */
   until = 0;
+  /** The catalogue in which its instance was found last, by its keeper's count. */
+  wantedSince = -1;
   /** It has carried a request before. */
   reused = false;
   readonly #keeper: UpstreamKeeper;

@@ -54,6 +54,14 @@ describe('forwarding', () => {
     expect(sent(head)['x-request-id']).not.toEqual(fields['x-request-id']);
   });
 
+  it('answers changes of one shape, or looking each of them up would be most of the work', () => {
+    const heads = [headOf([]), headOf([`traceparent: ${PARENT}`]), headOf([], 'GET / HTTP/1.0', '')];
+    const shapes = heads.map((head) =>
+      Object.keys(forwarding(head, { node, service, callerIp: '::1' }).changes),
+    );
+    expect(new Set(shapes.map((names) => names.join())).size).toBe(1);
+  });
+
   it('continues what is there', () => {
     const head = headOf([
       'Via: 1.0 edge',
