@@ -1,4 +1,4 @@
-import { access, chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { access, chmod, chown, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { adminSocket, type ReadyAnswer, type StatusAnswer } from '../../src/admin/api.ts';
@@ -149,7 +149,7 @@ export class MeshHost {
     plan: MeshPlan,
   ): Promise<MeshHost> {
     const mesh = new MeshHost(host, program, plan);
-    for (const name of ['', 'identity', 'catalogue.d', 'state', 'run', 'log']) {
+    for (const name of ['', 'identity', 'catalogue.d', 'policies.d', 'state', 'run', 'log']) {
       const directory = join(mesh.directory, name);
       await mkdir(directory, { mode: 0o755 });
       await chown(directory, program.user.uid, program.user.gid);
@@ -180,6 +180,10 @@ export class MeshHost {
     return join(this.directory, 'catalogue.d');
   }
 
+  get policiesDirectory(): string {
+    return join(this.directory, 'policies.d');
+  }
+
   #config(): ConfigInput {
     const at = (name: string) => join(this.directory, name);
     const base: ConfigInput = {
@@ -199,6 +203,7 @@ export class MeshHost {
         key: at('identity/node.key'),
       },
       registries: [{ type: 'file', directory: this.catalogueDirectory }],
+      policies: { directory: this.policiesDirectory },
       cache: { file: at('state/catalogue.cache'), writeDelay: '50ms' },
       daemon: { stateDirectory: at('state'), runtimeDirectory: at('run'), drainTimeout: '2s' },
       telemetry: {
@@ -222,6 +227,13 @@ export class MeshHost {
   async writeCatalogue(name: string, document: CatalogueDocument): Promise<void> {
     await writeFile(join(this.catalogueDirectory, name), JSON.stringify(document, undefined, 2));
     await chmod(join(this.catalogueDirectory, name), 0o644);
+  }
+
+  /** Puts documents of policies (YAML) in place, at once; the daemon finds them by itself within 100 ms. */
+  async writePolicies(name: string, documents: string): Promise<void> {
+    const fresh = join(this.policiesDirectory, `.${name}`);
+    await writeFile(fresh, documents, { mode: 0o644 });
+    await rename(fresh, join(this.policiesDirectory, name));
   }
 
   async writeAllowList(entries: readonly string[]): Promise<void> {
