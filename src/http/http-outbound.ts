@@ -32,6 +32,8 @@ export interface HttpOutboundDependencies extends SearchDependencies {
 /** Callers' connections to services that speak HTTP/1.1, and the upstream channels that their requests share. */
 export class HttpOutbound {
   readonly pool: UpstreamPool;
+  /** Channels to places that no catalogue says anything about. */
+  readonly #beyond: UpstreamPool;
   readonly #connections = new DenseSet<HttpConnection>();
   readonly #deps: HttpConnectionDependencies;
   readonly #shared: SharedDependencies;
@@ -41,16 +43,15 @@ export class HttpOutbound {
 
   constructor(dependencies: HttpOutboundDependencies) {
     const isDraining = () => this.#draining;
-    this.pool = new UpstreamPool({
-      after: dependencies.after,
-      agentPatience: () => dependencies.settings().agentPatience,
-    });
+    const agentPatience = () => dependencies.settings().agentPatience;
+    this.pool = new UpstreamPool({ after: dependencies.after, agentPatience });
+    this.#beyond = new UpstreamPool({ after: dependencies.after, agentPatience });
     this.#shared = dependencies.shared;
     this.#explicit = dependencies.explicit;
     const inside = { ...dependencies, pool: this.pool };
     this.#deps = {
       ...inside,
-      outside: outsideDependencies(inside, dependencies.direct),
+      outside: outsideDependencies(inside, this.#beyond, dependencies.direct),
       get draining() {
         return isDraining();
       },
@@ -60,13 +61,7 @@ export class HttpOutbound {
   }
 
   /** Takes a caller's connection over, paused as it is. */
-  accept(
-    client: Channel,
-    entry: ConnectionEntry,
-    origin: Origin,
-    target: SearchTarget,
-    begun?: Begun,
-  ): void {
+  accept(client: Channel, entry: ConnectionEntry, origin: Origin, target: SearchTarget, begun?: Begun): void {
     const { opened } = begun ?? {};
     const kept = opened !== undefined && this.pool.adopt(target.service, origin, opened, begun!.openedAt);
     const targets = new OneTarget(target, this.#deps.current);
@@ -122,6 +117,7 @@ export class HttpOutbound {
   drain(): void {
     this.#draining = true;
     this.pool.close();
+    this.#beyond.close();
     for (const connection of this.#connections.values()) connection.leave();
   }
 }

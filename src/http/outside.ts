@@ -3,6 +3,7 @@ import type { Endpoint } from '../model/address.ts';
 import { noPolicy } from '../model/policy.ts';
 import type { PickToken } from '../proxy/outbound-dependencies.ts';
 import type { ExchangeDependencies } from './exchange-owner.ts';
+import type { UpstreamPool } from './upstream-pool.ts';
 
 const untold: PickToken = { connected() {}, failed() {}, answered() {}, finished() {} };
 
@@ -12,10 +13,12 @@ const untold: PickToken = { connected() {}, failed() {}, answered() {}, finished
  */
 export function outsideDependencies(
   inside: ExchangeDependencies,
+  pool: UpstreamPool,
   direct: (endpoint: Endpoint) => Channel,
 ): ExchangeDependencies {
   return {
     ...inside,
+    pool,
     beyond: true,
     pick: (service, exclude) => service.instances.find((instance) => !exclude.has(instance)),
     started: () => untold,

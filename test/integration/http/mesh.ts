@@ -16,7 +16,14 @@ import {
 import type { ConnectionRecord } from '../../../src/model/connection.ts';
 import { noPolicy } from '../../../src/model/policy.ts';
 import type { RequestRecord } from '../../../src/model/request.ts';
-import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
+import type {
+  Instance,
+  InstanceId,
+  NodeName,
+  Protocol,
+  Service,
+  ServiceName,
+} from '../../../src/model/service.ts';
 import { emptySnapshot } from '../../../src/model/snapshot.ts';
 import { Connections } from '../../../src/proxy/connections.ts';
 import { Outbound } from '../../../src/proxy/outbound.ts';
@@ -52,6 +59,9 @@ export class HttpMesh {
   active = 0;
   instances: Instance[] = [];
   only: Instance | undefined;
+  protocol: Protocol = 'http';
+  /** Where callers believe that they are. */
+  address: Endpoint = { ip: '10.0.0.9' as Ip, port: 80 };
   /** Services that share the address that callers call. */
   shared: OutboundRoute | undefined;
   /** Callers use the explicit proxy. */
@@ -115,11 +125,11 @@ export class HttpMesh {
     const outbound = new Outbound(
       {
         ...search,
-        route: () => this.#route(),
+        route: () => this.shared ?? this.#route(),
         direct: (endpoint) => this.#dial(endpoint),
         protocols: { http: (...connection) => this.http.accept(...connection) },
         httpAt: (...connection) => this.http.acceptShared(...connection),
-        named: () => undefined,
+        named: (services, host) => services.find(({ name }) => name === host),
         detection: () => ({ enabled: true, timeout: 250, serverFirstPorts: [] }),
         detected: () => {},
         explicit: (client, entry, origin) => this.http.acceptExplicit(client, entry, origin),
@@ -141,7 +151,7 @@ export class HttpMesh {
           outbound.acceptExplicit(channel, from, own);
           return;
         }
-        outbound.accept(channel, from, { ip: '10.0.0.9' as Ip, port: 80 } as OriginalDestination, own);
+        outbound.accept(channel, from, this.address as OriginalDestination, own);
       },
     });
   }
@@ -149,7 +159,7 @@ export class HttpMesh {
   get service(): Service {
     return {
       name: 'web' as ServiceName,
-      protocol: 'http',
+      protocol: this.protocol,
       mode: 'permissive',
       interchangeable: false,
       balance: 'round-robin',
