@@ -65,16 +65,22 @@ export class AnswerReader {
   #left = 0;
   #failed = false;
   #pushed = false;
+  #stopped = false;
 
   constructor(listener: AnswerListener) {
     this.#listener = listener;
+  }
+
+  /** Nothing is told any more, not even of the bytes being read. */
+  stop(): void {
+    this.#stopped = true;
   }
 
   /** Answers false when these are no answers; nothing can be read any more then. */
   push(bytes: Uint8Array): boolean {
     let i = 0;
     const to = bytes.length;
-    while (i < to) {
+    while (i < to && !this.#stopped) {
       switch (this.#state) {
         case TYPE:
           if (!this.#begin(bytes[i]!)) return false;

@@ -84,15 +84,10 @@ export class Conversation {
   }
 
   #answered(failed: boolean, pushed: boolean): void {
-    // An answer in the middle of others, in one read: nothing is paired any more.
-    if (this.#state !== 'paired') return;
     const run = this.#waiting[this.#first];
     const feed = run !== undefined && beginsFeed(run.command);
-    if (pushed && !feed) return;
-    if (run === undefined) {
-      // Said before anything was asked: a server that has no room for a client does so, and ends.
-      return;
-    }
+    // Nothing was asked where a server has no room for a client: it says so, and ends.
+    if (run === undefined || (pushed && !feed)) return;
     this.#listener.answered(run.command, failed, this.#now() - run.at);
     if (--run.count === 0) this.#next();
     if (feed && !failed) this.#leave('counting');
@@ -118,6 +113,7 @@ export class Conversation {
   #leave(state: 'counting' | 'lost'): void {
     if (this.#state === 'lost') return;
     this.#state = state;
+    this.#answers.stop();
     for (const { command, count } of this.#waiting.slice(this.#first))
       this.#listener.unanswered(command, count);
     this.#waiting = [];
