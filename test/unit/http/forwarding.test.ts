@@ -40,6 +40,22 @@ const TRACE = '0af7651916cd43dd8448eb211c80319c';
 const PARENT = `00-${TRACE}-b7ad6b7169203331-00`;
 
 describe('forwarding', () => {
+  it('beyond the mesh adds nothing but what tells loops, and takes nothing away but what was for the proxy', () => {
+    const line = 'GET http://example.com/ HTTP/1.1';
+    const lines = ['Proxy-Authorization: Basic x', 'X-Forwarded-For: 1.2.3.4', `Traceparent: ${PARENT}`];
+    const head = headOf(lines, line);
+    const passage = { node, service, callerIp: '10.0.0.1', beyond: true } as const;
+    const { changes, traceId } = forwarding(head, passage);
+    expect(requestHeadText(head, changes).toLowerCase().split('\r\n')).toEqual([
+      ...['get / http/1.1', 'host: example.com', 'x-forwarded-for: 1.2.3.4', `traceparent: ${PARENT}`],
+      ...['via: 1.1 node-a', '', ''],
+    ]);
+    expect(traceId).toBe(TRACE);
+    expect(forwarding(headOf([]), passage).traceId).toBeUndefined();
+    expect(sent(head)['proxy-authorization']).toBeUndefined();
+    expect(sent(headOf(['Proxy-Authorization: Basic x']))['proxy-authorization']).toEqual(['Basic x']);
+  });
+
   it('makes what is not there', () => {
     const head = headOf([]);
     const fields = sent(head);
