@@ -26,6 +26,14 @@ export function resetCode(reason: EndReason): ErrorCode {
   return reason === 'done' || reason === 'client-reset' ? 'reset' : reason;
 }
 
+/** An attempt to reach an instance that came to nothing. */
+export interface FailedAttempt {
+  readonly instance: InstanceId;
+  readonly path: ConnectionPath;
+  readonly reason: EndReason;
+  readonly detail: string | undefined;
+}
+
 /** What is written down of one connection, at its end: the access log line and its metrics. */
 export interface ConnectionRecord {
   /** `<worker>-<sequence>`, unique for the life of the agent. */
@@ -55,6 +63,10 @@ export interface ConnectionRecord {
   readonly bytesReceived: number;
   /** Instances tried. */
   readonly attempts: number;
+  /** Those that failed, in order; absent: none did. */
+  readonly failures?: readonly FailedAttempt[] | undefined;
+  /** What access control denied or, in shadow, would have denied, and by which rule: the last of it. */
+  readonly access: string | undefined;
   readonly reason: EndReason;
   /** One sentence for people; never used as a label. */
   readonly detail: string | undefined;

@@ -1,3 +1,4 @@
+import type { AccessRequest } from '../access/rules.ts';
 import type { Naming } from '../caller/identity.ts';
 import type { Share } from '../caller/shares.ts';
 import type { Caller } from '../model/caller.ts';
@@ -6,13 +7,17 @@ import type {
   ConnectionPath,
   ConnectionRecord,
   EndReason,
+  FailedAttempt,
 } from '../model/connection.ts';
 import { DenseSet, type DenseSetMember } from '../model/dense-set.ts';
 import type { InstanceId, NodeName, ServiceName } from '../model/service.ts';
 import type { RelayEnd } from './relay.ts';
 
 /** A connection as it stands, for `mesh-node status connections`. */
-export type LiveConnection = Omit<ConnectionRecord, 'durationMs' | 'zone' | 'attempts' | 'reason' | 'detail'>;
+export type LiveConnection = Omit<
+  ConnectionRecord,
+  'durationMs' | 'zone' | 'attempts' | 'access' | 'reason' | 'detail'
+>;
 
 /** What carries a connection's bytes, and counts them. */
 export interface Carrier {
@@ -62,6 +67,11 @@ export class ConnectionEntry implements DenseSetMember {
   zone: string | undefined;
   path: ConnectionPath = 'none';
   attempts = 0;
+  failures: FailedAttempt[] | undefined;
+  /** `requests`: decided about one by one; a request: what follows it is its doing, and read by nobody. */
+  judged: 'requests' | AccessRequest | undefined;
+  /** What access control would have denied, or has: the last of it. */
+  access: string | undefined;
   /** Set once both sides are joined. */
   relay: Carrier | undefined;
   /** Ends the connection from our side; given by its owner. */
@@ -142,6 +152,8 @@ export class ConnectionEntry implements DenseSetMember {
       bytesSent: this.bytesSent,
       bytesReceived: this.bytesReceived,
       attempts: this.attempts,
+      failures: this.failures,
+      access: this.access,
       reason,
       detail,
     };
@@ -215,6 +227,16 @@ export class Connections implements ConnectionBook {
       });
     }
     return result;
+  }
+
+  /** Those that live now, in no particular order; an array of its own. */
+  entries(): ConnectionEntry[] {
+    return this.#live.values();
+  }
+
+  /** True while it is not over. */
+  has(entry: ConnectionEntry): boolean {
+    return this.#live.has(entry);
   }
 
   /** Ends half-closed connections on which nothing moved since the last call; call it every `limits.halfClosedIdle`. */

@@ -1,9 +1,11 @@
+import type { AccessRequest } from '../access/rules.ts';
 import type { ClientAddress } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
 import { grants, type PeerIdentity } from '../model/peer.ts';
 import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../model/service.ts';
 import type { Snapshot } from '../model/snapshot.ts';
-import type { Connections } from './connections.ts';
+import type { AdmittedDelivery, DeliveryJournal } from './admitted-delivery.ts';
+import type { ConnectionEntry, Connections } from './connections.ts';
 import type { Delivery } from './delivery.ts';
 import { type IncomingStream, join, refuse } from './join.ts';
 
@@ -25,7 +27,8 @@ interface Target {
 
 export interface InboundDependencies {
   snapshot(): Snapshot;
-  readonly delivery: Delivery;
+  readonly delivery: Pick<Delivery, 'believed'>;
+  readonly admitted: AdmittedDelivery;
   readonly node: NodeName;
 }
 
@@ -58,10 +61,13 @@ export class Inbound {
     const { service, instance } = target;
     entry.zone = instance.zone;
     entry.path = 'local';
-    const { delivery } = this.#deps;
+    const { delivery, admitted } = this.#deps;
     const address = delivery.believed(request.callerAddress);
-    const caller = { address, node: peer.node, program: request.callerProgram };
-    join(stream, entry, [{ channel: delivery.here(service, instance, caller) }].values());
+    const { callerService, callerProgram: program } = request;
+    const caller = { address, node: peer.node, program, service: callerService };
+    const channel = admitted.here(service, instance, caller, new EntryJournal(entry));
+    if (channel instanceof MeshError) refuse(stream, entry, channel.code, channel.message);
+    else join(stream, entry, [{ channel }].values());
   }
 
   #authorize(request: ServiceRequest, peer: PeerIdentity): Target | MeshError {
@@ -80,5 +86,26 @@ export class Inbound {
       );
     }
     return { service, instance };
+  }
+}
+
+/** What access control has to say of a connection. */
+class EntryJournal implements DeliveryJournal {
+  readonly #entry: ConnectionEntry;
+
+  constructor(entry: ConnectionEntry) {
+    this.#entry = entry;
+  }
+
+  judged(): void {
+    this.#entry.judged = 'requests';
+  }
+
+  noted(what: string): void {
+    this.#entry.access = what;
+  }
+
+  switched(request: AccessRequest): void {
+    this.#entry.judged = request;
   }
 }

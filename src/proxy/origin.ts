@@ -1,3 +1,4 @@
+import type { AccessRequest } from '../access/rules.ts';
 import type { ClientAddress } from '../model/address.ts';
 
 /** Where a connection comes from: what the other end is told of it. */
@@ -6,4 +7,6 @@ export interface Origin {
   readonly address: ClientAddress | undefined;
   /** Text of the program that called ({@link callerText}); undefined where nobody is asked. */
   readonly program: string | undefined;
+  /** The only request that is meant for now, as it is sent on; absent: whatever comes. */
+  readonly request?: AccessRequest;
 }

@@ -1,11 +1,13 @@
 import type { Channel, ChannelClose } from '../io/channel.ts';
 import { ChannelDuplex } from '../io/duplex.ts';
+import { MeshError } from '../model/errors.ts';
 import type { ServicePolicy } from '../model/policy.ts';
 import type { Instance, MeshNode, NodeName, Service, ServiceName } from '../model/service.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { TunnelTarget } from '../tunnel/dial.ts';
 import type { OpenRequest } from '../tunnel/open-request.ts';
 import type { Gateway, Gateways } from '../zone/gateways.ts';
+import type { AdmittedDelivery } from './admitted-delivery.ts';
 import type { Candidate } from './candidate.ts';
 import type { Delivery } from './delivery.ts';
 import { FailedChannel } from './failed-channel.ts';
@@ -27,6 +29,7 @@ export interface PathsDependencies {
   policy(service: ServiceName): ServicePolicy;
   readonly gateways: Gateways;
   readonly delivery: Delivery;
+  readonly admitted: AdmittedDelivery;
   /** A stream over the tunnel to this target; undefined while this node has no certificate. */
   openStream(target: TunnelTarget, request: OpenRequest): AgentStream | undefined;
 }
@@ -50,8 +53,7 @@ export class Paths {
   open(service: Service, instance: Instance, origin: Origin): OpenedPath {
     const deps = this.#deps;
     if (instance.node === deps.node) {
-      const channel = deps.delivery.here(service, instance, this.#caller(origin));
-      return { channel, path: 'local', viaAgent: false };
+      return { channel: this.#here(service, instance, origin), path: 'local', viaAgent: false };
     }
     const node = instance.node === undefined ? undefined : deps.snapshot().nodes.get(instance.node);
     if (node === undefined) {
@@ -80,6 +82,30 @@ export class Paths {
     const channel = deps.openStream(target, request);
     if (channel === undefined) return { channel: new FailedChannel(noCertificate), path, viaAgent: true };
     return { channel, path, viaAgent: true, agent: channel };
+  }
+
+  /** Here both agents are this one: it is the callee's, too, and asks the service's access rules. */
+  #here(service: Service, instance: Instance, origin: Origin): Channel {
+    const { admitted, delivery } = this.#deps;
+    const { address, program, request } = origin;
+    // What the agent asks by itself is nobody's call.
+    if (address === undefined && program === undefined) {
+      return delivery.here(service, instance, this.#caller(origin));
+    }
+    const caller = { ...this.#caller(origin), service: this.#deps.callerService() };
+    const channel = admitted.here(service, instance, caller, {}, request);
+    if (!(channel instanceof MeshError)) return channel;
+    return new FailedChannel({
+      ...{ reason: channel.code, delivered: false, source: 'callee', detail: channel.message },
+    });
+  }
+
+  /** Whether an open channel to this instance may carry another request; those of other hosts are asked there. */
+  mayReuse(service: Service, instance: Instance, origin: Origin): boolean {
+    const { node, admitted, callerService } = this.#deps;
+    if (instance.node !== node || origin.request === undefined) return true;
+    const caller = { ...this.#caller(origin), service: callerService() };
+    return admitted.mayReuse(service, instance, caller, origin.request);
   }
 
   /** The way without the mesh, to an instance of another host. */

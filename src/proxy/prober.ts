@@ -88,6 +88,7 @@ function leave(channel: Channel, after: ProberDependencies['after']): void {
 }
 
 function outcomeOf(why: ChannelClose | undefined): ProbeOutcome {
-  if (why === undefined) return 'reached';
+  // Access rules turn agents away as well; their word is that the instance is theirs, and callers are told the rest.
+  if (why === undefined || (why.reason === 'denied' && why.source === 'callee')) return 'reached';
   return meansUnreached(why.reason) ? 'unreached' : 'unknown';
 }

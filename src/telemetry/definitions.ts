@@ -101,6 +101,11 @@ export const metrics = {
     'Requests that were refused, or failed by their answer, because a message broke a rule of HTTP, by rule.',
     ['rule'],
   ),
+  accessDecisions: counter(
+    'access_decisions',
+    'Connections and requests for instances of this host that access rules decided about (shadow-deny: let through, and written down).',
+    ['service', 'action'],
+  ),
   requestChannels: counter(
     'request_channels',
     'Requests that went to an instance, by their channel to it: new, or reused after an earlier request.',
@@ -202,6 +207,17 @@ export const metrics = {
   snapshotServices: gauge('snapshot_services', 'Services in the catalogue.', []),
   snapshotInstances: gauge('snapshot_instances', 'Instances in the catalogue.', []),
   workerSnapshotVersion: gauge('worker_snapshot_version', 'Version that a worker has acknowledged.', [
+    'process',
+  ]),
+
+  policyVersion: gauge('policy_version', 'Version of the policies in force; 0: there are none.', []),
+  policyAge: gauge('policy_age_seconds', 'Since the policies in force came into force.', []),
+  policyRefused: gauge(
+    'policy_refused',
+    '1 while what the directory of policies says is refused and the last good ones stay.',
+    [],
+  ),
+  workerPolicyVersion: gauge('worker_policy_version', 'Version of the policies that a worker goes by.', [
     'process',
   ]),
 

@@ -1,11 +1,16 @@
+import { AccessControl } from '../../access/access-control.ts';
 import type { SourcePorts } from '../../caller/source-ports.ts';
 import { Heartbeat } from '../../capture/heartbeat.ts';
+import { RequestGuard } from '../../http/request-guard.ts';
 import { Poller } from '../../io/poller.ts';
 import { emptyPolicySet, Policies, type ServicePolicy } from '../../model/policy.ts';
+import type { RequestSink } from '../../model/request.ts';
 import type { ServiceName } from '../../model/service.ts';
 import { type Claim, emptySnapshot, type Snapshot } from '../../model/snapshot.ts';
 import { NameIndex } from '../../naming/name-index.ts';
 import { NameResponder } from '../../naming/responder.ts';
+import { AccessRecheck } from '../../proxy/access-recheck.ts';
+import { AdmittedDelivery } from '../../proxy/admitted-delivery.ts';
 import { Connections } from '../../proxy/connections.ts';
 import { Inbound } from '../../proxy/inbound.ts';
 import { ZoneRelay } from '../../proxy/zone-relay.ts';
@@ -19,6 +24,7 @@ import type { WorkerEvent } from '../events.ts';
 import { descriptorShortage, VitalCounts, type Vitals } from '../guard/vitals.ts';
 import type { Listener } from '../succession/listeners.ts';
 import { Egress } from './egress.ts';
+import { Ended } from './ended.ts';
 import { Intake } from './intake.ts';
 import { LastLeg } from './last-leg.ts';
 import { OwnListenerSet } from './own-listeners.ts';
@@ -42,9 +48,11 @@ export class NodeDataPlane implements DataPlane {
   readonly #poller = new Poller();
   readonly #metrics: WorkerMetrics;
   readonly #accessLog: AccessLog;
+  readonly #ended = new Ended();
   readonly #connections: Connections;
   readonly #lastLeg: LastLeg;
   readonly #egress: Egress;
+  readonly #recheck: AccessRecheck;
   readonly #intake: Intake;
   #onOutages: (down: readonly Claim[]) => void = () => {};
   #onEvent: (event: WorkerEvent) => void = () => {};
@@ -74,6 +82,7 @@ export class NodeDataPlane implements DataPlane {
         this.#metrics.connections.ended(record);
         this.vitals.ended(record);
         this.#accessLog.write(record);
+        this.#ended.connection(record);
       },
     });
     const own = new OwnListenerSet(options.listeners.map(({ port }) => port));
@@ -83,14 +92,36 @@ export class NodeDataPlane implements DataPlane {
       (ip) => own.isOwnAddress(ip),
     );
     const policy = (service: ServiceName): ServicePolicy => this.#policies.for(service);
+    const access = new AccessControl({
+      policy,
+      decided: (service, action) => this.#metrics.accessDecided(service, action),
+    });
+    const admitted = new AdmittedDelivery(
+      this.#lastLeg.delivery,
+      access,
+      (channel, service, owner) => new RequestGuard(channel, service, owner),
+    );
+    this.#recheck = new AccessRecheck({
+      ...{ connections: this.#connections, access },
+      snapshot: () => this.#snapshot,
+    });
+    const recorder = new RequestRecorder(
+      this.#metrics.requests,
+      this.#accessLog,
+      () => this.#settings.config.telemetry.accessLogRequests,
+    );
+    const requests: RequestSink = {
+      started: () => recorder.started(),
+      ended: (record) => {
+        recorder.ended(record);
+        this.#ended.request(record);
+      },
+    };
     this.#egress = new Egress({
       ...{ log, own, poller: this.#poller, metrics: this.#metrics, connections: this.#connections },
       lastLeg: this.#lastLeg,
-      requests: new RequestRecorder(
-        this.#metrics.requests,
-        this.#accessLog,
-        () => this.#settings.config.telemetry.accessLogRequests,
-      ),
+      admitted,
+      requests,
       settings: () => this.#settings,
       policy,
       openStream: (target, request) => this.#tunnels.open(target, request),
@@ -105,7 +136,7 @@ export class NodeDataPlane implements DataPlane {
     const { delivery } = this.#lastLeg;
     const { paths, gateways } = this.#egress;
     const snapshot = () => this.#snapshot;
-    const inbound = new Inbound({ snapshot, delivery, node }, this.#connections);
+    const inbound = new Inbound({ snapshot, delivery, admitted, node }, this.#connections);
     const relay = new ZoneRelay(
       {
         node,
@@ -169,6 +200,7 @@ export class NodeDataPlane implements DataPlane {
   usePolicies(policies: Policies): void {
     this.#policies = policies;
     this.#egress.usePolicies();
+    this.#recheck.start();
   }
 
   get sourcePorts(): SourcePorts {
@@ -206,6 +238,8 @@ export class NodeDataPlane implements DataPlane {
     if (list === 'connections') {
       return { items: this.#connections.list(limit), total: this.#connections.size };
     }
+    if (list === 'ended') return { items: this.#ended.list(limit), total: this.#ended.size };
+    if (list === 'instances') return this.#egress.instances(limit);
     const tunnels = this.#tunnels.list();
     return { items: tunnels.slice(0, limit), total: tunnels.length };
   }
@@ -225,6 +259,7 @@ export class NodeDataPlane implements DataPlane {
    */
   async drain(timeoutMs: number, letGo: boolean): Promise<number> {
     clearInterval(this.#sweep);
+    this.#recheck.stop();
     this.#heartbeat.stop();
     this.#names.close();
     this.#egress.drain();

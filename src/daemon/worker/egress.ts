@@ -8,6 +8,7 @@ import type { ServicePolicy } from '../../model/policy.ts';
 import type { RequestSink } from '../../model/request.ts';
 import type { NodeName, ServiceName } from '../../model/service.ts';
 import { type Claim, emptySnapshot, type Snapshot } from '../../model/snapshot.ts';
+import type { AdmittedDelivery } from '../../proxy/admitted-delivery.ts';
 import { CallerDesk } from '../../proxy/caller-desk.ts';
 import type { Connections } from '../../proxy/connections.ts';
 import { ExemptCallers } from '../../proxy/exempt-callers.ts';
@@ -22,7 +23,7 @@ import type { TunnelTarget } from '../../tunnel/dial.ts';
 import type { OpenRequest } from '../../tunnel/open-request.ts';
 import type { TunnelStream } from '../../tunnel/stream.ts';
 import { Gateways } from '../../zone/gateways.ts';
-import type { WorkerSettings } from '../control/messages.ts';
+import type { WorkerListing, WorkerSettings } from '../control/messages.ts';
 import type { WorkerEvent } from '../events.ts';
 import { CallerSource, callerLimit } from './callers.ts';
 import { ExplicitWay } from './explicit-way.ts';
@@ -40,6 +41,8 @@ interface EgressOptions {
   readonly connections: Connections;
   readonly own: OwnListenerSet;
   readonly lastLeg: LastLeg;
+  /** To instances of this host. */
+  readonly admitted: AdmittedDelivery;
   /** Is told of every request of HTTP. */
   readonly requests: RequestSink;
   settings(): WorkerSettings;
@@ -137,6 +140,17 @@ export class Egress {
     this.#balancer.usePolicies();
   }
 
+  /** What this worker knows of the instances that it has used; for people. */
+  instances(limit: number): WorkerListing {
+    const items: unknown[] = [];
+    let total = 0;
+    for (const [service, views] of this.#balancer.views()) {
+      total += views.length;
+      for (const view of views) if (items.length < limit) items.push({ service, ...view });
+    }
+    return { items, total };
+  }
+
   /** Looks around for callers now, so that the first of them find their names known. */
   lookAround(): void {
     this.#callers.current(this.#config.caller);
@@ -173,6 +187,7 @@ export class Egress {
       agentPatience: () => this.#config.balance.agentPatience,
       gateways: this.gateways,
       delivery: lastLeg.delivery,
+      admitted: this.#options.admitted,
       openStream,
     });
   }

@@ -1,3 +1,4 @@
+import type { AccessAction } from '../../access/rules.ts';
 import type { HealthTransition } from '../../balance/health.ts';
 import type { BreakerResource } from '../../limit/circuit-breaker.ts';
 import type { BreakerTransition } from '../../limit/service-limits.ts';
@@ -69,6 +70,11 @@ export class WorkerMetrics {
   /** An instance was asked by the agent itself. */
   probed(service: ServiceName, outcome: string): void {
     this.#counters.counter(metrics.probes, service, outcome).add();
+  }
+
+  /** Access rules of a service decided about a connection or a request. */
+  accessDecided(service: ServiceName, action: AccessAction): void {
+    this.#counters.counter(metrics.accessDecisions, service, action).add();
   }
 
   accessLogDropped(lines: number): void {

@@ -1,9 +1,14 @@
 import { describe, expect, it } from 'vitest';
+import { AccessControl } from '../../../src/access/access-control.ts';
+import { RequestGuard } from '../../../src/http/request-guard.ts';
 import { endpointKey, parseEndpoint } from '../../../src/model/address.ts';
 import type { ConnectionRecord } from '../../../src/model/connection.ts';
 import type { PeerIdentity } from '../../../src/model/peer.ts';
+import type { ServicePolicy } from '../../../src/model/policy.ts';
 import type { InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
 import { applyDelta, emptySnapshot } from '../../../src/model/snapshot.ts';
+import { AccessRecheck } from '../../../src/proxy/access-recheck.ts';
+import { AdmittedDelivery } from '../../../src/proxy/admitted-delivery.ts';
 import { Connections } from '../../../src/proxy/connections.ts';
 import { Delivery } from '../../../src/proxy/delivery.ts';
 import { Inbound } from '../../../src/proxy/inbound.ts';
@@ -43,7 +48,7 @@ const snapshot = applyDelta(emptySnapshot, {
   removedNodes: [],
 });
 
-function setup() {
+function setup(policy: ServicePolicy = {}) {
   const dialled: { to: string; channel: MemoryChannel }[] = [];
   const records: ConnectionRecord[] = [];
   const dial = (to: string) => {
@@ -51,20 +56,30 @@ function setup() {
     dialled.push({ to, channel });
     return channel;
   };
-  const inbound = new Inbound(
-    {
-      snapshot: () => snapshot,
-      node: 'here' as NodeName,
-      delivery: new Delivery({
-        direct: (to) => dial(endpointKey(to)),
-        directFrom: (from, to) => dial(`${from} → ${endpointKey(to)}`),
-        transparent: (from, to) => dial(`${endpointKey(from)} → ${endpointKey(to)}`),
-        isOwnAddress: (ip) => ip === '10.0.0.1',
-      }),
-    },
-    new Connections('0', { started: () => {}, ended: (record) => records.push(record) }),
+  const delivery = new Delivery({
+    direct: (to) => dial(endpointKey(to)),
+    directFrom: (from, to) => dial(`${from} → ${endpointKey(to)}`),
+    transparent: (from, to) => dial(`${endpointKey(from)} → ${endpointKey(to)}`),
+    isOwnAddress: (ip) => ip === '10.0.0.1',
+  });
+  const now = { policy };
+  const decisions: string[] = [];
+  const access = new AccessControl({
+    policy: () => now.policy,
+    decided: (service, action) => decisions.push(`${service} ${action}`),
+  });
+  const connections = new Connections('0', { started: () => {}, ended: (record) => records.push(record) });
+  const admitted = new AdmittedDelivery(
+    delivery,
+    access,
+    (channel, service, owner) => new RequestGuard(channel, service, owner),
   );
-  return { inbound, dialled, records, stream: new MemoryChannel() };
+  const inbound = new Inbound(
+    { snapshot: () => snapshot, node: 'here' as NodeName, delivery, admitted },
+    connections,
+  );
+  const recheck = new AccessRecheck({ connections, access, snapshot: () => snapshot });
+  return { inbound, dialled, records, decisions, now, recheck, stream: new MemoryChannel() };
 }
 
 const request = (service: string, instance: string, callerService?: string) => ({

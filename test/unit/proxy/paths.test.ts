@@ -45,6 +45,7 @@ function setup(snapshot: Snapshot = emptySnapshot, policy: ServicePolicy = noPol
     agentPatience: () => PATIENCE,
     gateways,
     delivery: { there: () => direct, here: () => direct } as never,
+    admitted: { here: () => direct } as never,
     openStream: (target) => {
       const stream = new Stream();
       stream.silence = silences[target.node] ?? 0;

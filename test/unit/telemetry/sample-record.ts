@@ -20,6 +20,7 @@ export const sampleRecord: ConnectionRecord = {
   bytesSent: 1000,
   bytesReceived: 2000,
   attempts: 1,
+  access: undefined,
   reason: 'done',
   detail: undefined,
 };
