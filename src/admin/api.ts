@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { ConnectionDirection, ConnectionPath } from '../model/connection.ts';
+import type { PolicySet } from '../model/policy.ts';
 import type { Service } from '../model/service.ts';
 
 /*
@@ -30,6 +31,8 @@ export interface WorkerStatus {
   readonly pid: number;
   readonly state: string;
   readonly snapshotVersion: number;
+  /** Of the policies that it goes by; -1 before it said so. */
+  readonly policyVersion: number;
   readonly restarts: number;
 }
 
@@ -51,6 +54,30 @@ export interface GuardStatus {
   readonly since?: number;
 }
 
+/** What is said of policies: what is in force, and why something else is not. */
+export interface PolicyStatus {
+  readonly directory: string;
+  /** 0: there are none. */
+  readonly version: number;
+  /** Services with sections of their own. */
+  readonly services: number;
+  /** When they came into force. */
+  readonly since: number;
+  /** `kept`: the documents of an earlier run, because those of the directory cannot be used. */
+  readonly source: 'directory' | 'kept' | 'none';
+  /** Why what the directory says now is not in force; empty when it is. */
+  readonly refused: readonly string[];
+  /** What is no reason to refuse it, and yet not as it should be. */
+  readonly warnings: readonly string[];
+}
+
+/** GET /v1/policies. */
+export interface PoliciesAnswer extends PolicyStatus {
+  readonly policies: PolicySet;
+  /** FILE:LINE of each section, by service; `*` for those of all others. */
+  readonly origins: Readonly<Record<string, Readonly<Record<string, string>>>>;
+}
+
 /** GET /v1/status. */
 export interface StatusAnswer extends ReadyAnswer {
   readonly version: string;
@@ -67,6 +94,7 @@ export interface StatusAnswer extends ReadyAnswer {
   readonly workers: readonly WorkerStatus[];
   readonly leftovers: readonly LeftoverStatus[];
   readonly guard: GuardStatus;
+  readonly policies: PolicyStatus;
   /** Services, and instances called by their own address, that nobody could reach: connect() is refused there. */
   readonly outages: readonly { readonly service: string; readonly instance?: string }[];
   /** End of the node certificate's life; absent while there is none. */
@@ -233,6 +261,56 @@ export interface EventAnswer {
   readonly text: string;
 }
 
+/** A connection, or a request, that is over. */
+export interface EndedStatus {
+  readonly kind: 'connection' | 'request';
+  readonly id: string;
+  readonly worker: string;
+  readonly startedAt: number;
+  readonly durationMs: number;
+  readonly caller: string;
+  readonly callerNode?: string | undefined;
+  readonly callerService?: string | undefined;
+  readonly callerAddress: string;
+  readonly service?: string | undefined;
+  readonly instance?: string | undefined;
+  readonly zone?: string | undefined;
+  readonly path: ConnectionPath;
+  readonly attempts: number;
+  /** Attempts that came to nothing. */
+  readonly failures?:
+    | readonly {
+        readonly instance: string;
+        readonly path: ConnectionPath;
+        readonly reason: string;
+        readonly detail?: string | undefined;
+      }[]
+    | undefined;
+  readonly reason: string;
+  readonly detail?: string | undefined;
+  /** Of a connection. */
+  readonly direction?: ConnectionDirection;
+  readonly destination?: string;
+  readonly bytesSent?: number;
+  readonly bytesReceived?: number;
+  readonly access?: string | undefined;
+  /** Of a request. */
+  readonly method?: string | undefined;
+  readonly authority?: string | undefined;
+  readonly target?: string | undefined;
+  readonly status?: number;
+  readonly requestBytes?: number;
+  readonly responseBytes?: number;
+  readonly reused?: boolean;
+  readonly traceId?: string | undefined;
+  readonly route?: string | undefined;
+}
+
+/** GET /v1/why?id=: a connection and its requests, in order. GET /v1/why?badly=&limit=: those that ended last. */
+export interface WhyAnswer {
+  readonly ended: readonly EndedStatus[];
+}
+
 /** GET /v1/events?after=&limit=: the newest ones behind a sequence number, in order. */
 export interface EventsAnswer {
   readonly events: readonly EventAnswer[];
@@ -285,8 +363,13 @@ export interface AdminBackend {
   tunnels(limit: number): Maybe<TunnelsAnswer>;
   registries(): Maybe<RegistriesAnswer>;
   rules(): Maybe<RulesAnswer>;
+  policies(): Maybe<PoliciesAnswer>;
   observe(limit: number): Maybe<ObserveAnswer>;
   observeProposal(): Maybe<ObserveProposalAnswer>;
+  /** A connection or request that is over, by its name; an empty answer when nobody remembers it. */
+  why(id: string): Maybe<WhyAnswer>;
+  /** Those that ended last; `badly`: only those. */
+  ended(badly: boolean, limit: number): Maybe<WhyAnswer>;
   /** Those behind the sequence number `after`. */
   events(after: number, limit: number): Maybe<EventsAnswer>;
   reload(): Maybe<ReloadAnswer>;

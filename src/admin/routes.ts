@@ -27,6 +27,7 @@ export function adminRoutes(backend: AdminBackend): readonly Route[] {
     list('/v1/tunnels', (limit) => backend.tunnels(limit)),
     get('/v1/registries', async () => json(await backend.registries())),
     get('/v1/rules', async () => json(await backend.rules())),
+    get('/v1/policies', async () => json(await backend.policies())),
     list('/v1/observe', (limit) => backend.observe(limit)),
     get('/v1/observe/proposal', async () => json(await backend.observeProposal())),
     {
@@ -35,6 +36,18 @@ export function adminRoutes(backend: AdminBackend): readonly Route[] {
       parameters: ['after', 'limit'],
       handle: async (parameters) =>
         json(await backend.events(sequenceOf(parameters.get('after')), limitOf(parameters.get('limit')))),
+    },
+    {
+      method: 'GET',
+      path: '/v1/why',
+      parameters: ['id', 'badly', 'limit'],
+      handle: async (parameters) => {
+        const id = parameters.get('id');
+        if (id !== undefined) return json(await backend.why(id));
+        return json(
+          await backend.ended(parameters.get('badly') === 'true', limitOf(parameters.get('limit'))),
+        );
+      },
     },
     {
       method: 'GET',

@@ -2,6 +2,7 @@ import { Argument, type Command } from 'commander';
 import type {
   ConnectionsAnswer,
   GuardStatus,
+  PolicyStatus,
   RegistriesAnswer,
   RulesAnswer,
   ServicesAnswer,
@@ -214,6 +215,7 @@ function agentText(answer: StatusAnswer, now: number, width: number | undefined)
     ]),
     ...guardPairs(answer.guard, now),
     ...outagePairs(answer.outages),
+    ...policyPairs(answer.policies, now),
     [
       'catalogue',
       `version ${snapshot.version}: ${snapshot.services} services, ${snapshot.instances} instances`,
@@ -226,6 +228,7 @@ function agentText(answer: StatusAnswer, now: number, width: number | undefined)
       { title: 'PID', align: 'right' },
       { title: 'STATE' },
       { title: 'CATALOGUE', align: 'right' },
+      { title: 'POLICIES', align: 'right' },
       { title: 'RESTARTS', align: 'right' },
     ],
     answer.workers.map((one) => [
@@ -233,6 +236,7 @@ function agentText(answer: StatusAnswer, now: number, width: number | undefined)
       String(one.pid),
       one.state,
       String(one.snapshotVersion),
+      one.policyVersion < 0 ? '-' : String(one.policyVersion),
       String(one.restarts),
     ]),
     width,
@@ -244,6 +248,25 @@ function guardPairs(guard: GuardStatus, now: number): [string, string][] {
   if (guard.state === 'in') return [];
   const since = guard.since === undefined ? '' : `, for ${durationText(now - guard.since)}`;
   return [['guard', `out${since}: ${guard.reason ?? 'no reason known'}`]];
+}
+
+/** Problems that are shown; `mesh-node validate` shows all. */
+const MOST_REFUSALS = 5;
+
+function policyPairs(policies: PolicyStatus, now: number): [string, string][] {
+  const { version, services, since, source, refused, warnings } = policies;
+  const from = source === 'kept' ? ', of an earlier run' : '';
+  const force =
+    version === 0
+      ? 'none'
+      : `version ${version}${from}: ${services} services, for ${durationText(now - since)}`;
+  const more = refused.length - MOST_REFUSALS;
+  return [
+    ['policies', force],
+    ...refused.slice(0, MOST_REFUSALS).map((problem): [string, string] => ['  refused', problem]),
+    ...(more > 0 ? [['  refused', `and ${more} more`] as [string, string]] : []),
+    ...warnings.map((warning): [string, string] => ['  warning', warning]),
+  ];
 }
 
 /** What is shown of many. */

@@ -6,6 +6,7 @@ import type {
   GuardStatus,
   ObserveAnswer,
   ObserveProposalAnswer,
+  PoliciesAnswer,
   ReadyAnswer,
   RegistriesAnswer,
   ReloadAnswer,
@@ -15,6 +16,7 @@ import type {
   ServicesAnswer,
   StatusAnswer,
   TunnelsAnswer,
+  WhyAnswer,
 } from '../../admin/api.ts';
 import type { Config } from '../../config/schema.ts';
 import { MeshError } from '../../model/errors.ts';
@@ -30,9 +32,10 @@ import type { Knowledge } from './knowledge.ts';
 import { observeAnswer, observeProposal } from './observe-view.ts';
 import type { Observer } from './observer.ts';
 import type { HostOutages } from './outages.ts';
+import type { PolicyFeed } from './policy-feed.ts';
 import type { Readiness } from './readiness.ts';
 import { resolveAnswer } from './resolve-view.ts';
-import { liveConnections, liveTunnels } from './worker-lists.ts';
+import { endedLast, endedNamed, liveConnections, liveTunnels } from './worker-lists.ts';
 
 /** The parts of the supervisor that the admin API shows and moves. */
 export interface AdminView {
@@ -50,6 +53,7 @@ export interface AdminView {
   readonly fallback: Pick<FallbackFiles, 'problem'>;
   readonly guard: GuardStatus;
   readonly outages: Pick<HostOutages, 'down'>;
+  readonly policies: Pick<PolicyFeed, 'current' | 'origins' | 'status'>;
   readonly events: Pick<EventLog, 'since'>;
   readonly certificateExpiresAt: number | undefined;
   readonly leftovers: Iterable<Leftover>;
@@ -70,6 +74,14 @@ export class SupervisorAdmin implements AdminBackend {
   ready(): ReadyAnswer {
     const { ready, list } = this.#view.readiness;
     return { ready, blockers: list };
+  }
+
+  async why(id: string): Promise<WhyAnswer> {
+    return { ended: await endedNamed(this.#view, id) };
+  }
+
+  async ended(badly: boolean, limit: number): Promise<WhyAnswer> {
+    return { ended: await endedLast(this.#view, badly, limit) };
   }
 
   events(after: number, limit: number): EventsAnswer {
@@ -97,11 +109,12 @@ export class SupervisorAdmin implements AdminBackend {
         services,
         instances: registries.reduce((sum, { instances }) => sum + instances, 0),
       },
-      workers: workers.places.map(({ index, pid, state, acknowledged }) => ({
+      workers: workers.places.map(({ index, pid, state, acknowledged, policyVersion }) => ({
         name: `worker-${index}`,
         pid,
         state,
         snapshotVersion: acknowledged,
+        policyVersion,
         restarts: workers.restarts(index),
       })),
       leftovers: Array.from(this.#view.leftovers, ({ name, build, worker }) => ({
@@ -110,6 +123,7 @@ export class SupervisorAdmin implements AdminBackend {
         state: worker.state,
       })),
       guard: this.#view.guard,
+      policies: this.#view.policies.status,
       outages: this.#view.outages.down,
       ...(certificateExpiresAt === undefined ? {} : { certificateExpiresAt }),
     };
@@ -195,6 +209,11 @@ export class SupervisorAdmin implements AdminBackend {
       ...(lastError === undefined ? {} : { lastError }),
       ...(fallback.problem === undefined ? {} : { fallbackProblem: fallback.problem }),
     };
+  }
+
+  policies(): PoliciesAnswer {
+    const { current, origins, status } = this.#view.policies;
+    return { ...status, policies: current, origins };
   }
 
   observe(limit: number): ObserveAnswer {

@@ -1,3 +1,4 @@
+import type { PolicyStatus } from '../../admin/api.ts';
 import { formatProblem } from '../../config/problem.ts';
 import { emptyPolicySet, type PolicySet } from '../../model/policy.ts';
 import type { PolicyReader } from '../../policy/reader.ts';
@@ -5,21 +6,6 @@ import type { PolicyContent, PolicyFile, PolicyOrigins } from '../../policy/read
 import { PolicyWatch } from '../../policy/watch.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { KeptPolicies, PolicyStore } from './policy-store.ts';
-
-/** What is in force, and what is not. */
-export interface PolicyStatus {
-  readonly directory: string;
-  readonly version: number;
-  /** Services with sections of their own. */
-  readonly services: number;
-  /** When it came into force, milliseconds since the epoch. */
-  readonly since: number;
-  /** `kept`: the documents of an earlier run, because those of the directory cannot be used. */
-  readonly source: 'directory' | 'kept' | 'none';
-  /** Why what the directory says now is not in force. */
-  readonly refused: readonly string[];
-  readonly warnings: readonly string[];
-}
 
 interface PolicyFeedOptions {
   readonly directory: string;

@@ -33,9 +33,13 @@ export class Servers {
   }
 
   #text(): Promise<string> {
-    const { knowledge, workers, interception, exemptions, observer, certificateExpiresAt } = this.#view;
+    const { knowledge, workers, interception, exemptions, observer, policies, certificateExpiresAt } =
+      this.#view;
     const { ready } = this.#view.readiness;
-    const state = { ready, knowledge, workers, interception, exemptions, observer, certificateExpiresAt };
+    const state = {
+      ...{ ready, knowledge, workers, interception, exemptions, observer },
+      ...{ policies, certificateExpiresAt },
+    };
     return this.#metrics.text(state);
   }
 }

@@ -8,6 +8,7 @@ import type { WorkerSet } from '../workers/worker-set.ts';
 import type { ExemptionWatch } from './exemptions.ts';
 import type { Knowledge } from './knowledge.ts';
 import type { Observer } from './observer.ts';
+import type { PolicyFeed } from './policy-feed.ts';
 
 /** What the supervisor itself counts, and the sum of what its workers do. */
 export class SupervisorMetrics {
@@ -72,6 +73,7 @@ export class SupervisorMetrics {
     readonly interception: InterceptionDriver;
     readonly exemptions: ExemptionWatch;
     readonly observer: Observer;
+    readonly policies: Pick<PolicyFeed, 'status'>;
     readonly certificateExpiresAt: number | undefined;
   }): Promise<string> {
     const counters = this.counters;
@@ -95,7 +97,12 @@ export class SupervisorMetrics {
     counters.gauge(metrics.workersRunning).set(workers.serving);
     for (const worker of workers) {
       counters.gauge(metrics.workerSnapshotVersion, `worker-${worker.index}`).set(worker.acknowledged);
+      counters.gauge(metrics.workerPolicyVersion, `worker-${worker.index}`).set(worker.policyVersion);
     }
+    const { version: policyVersion, since, refused } = state.policies.status;
+    counters.gauge(metrics.policyVersion).set(policyVersion);
+    counters.gauge(metrics.policyAge).set(Math.max(0, Date.now() - since) / 1000);
+    counters.gauge(metrics.policyRefused).set(refused.length > 0 ? 1 : 0);
     const { writes, failedWrites } = knowledge.cacheStatus;
     this.#total(counters.counter(metrics.cacheFileWrites, 'ok'), writes);
     this.#total(counters.counter(metrics.cacheFileWrites, 'failed'), failedWrites);

@@ -2,9 +2,12 @@ import type {
   AdminBackend,
   ConnectionsAnswer,
   DrainAnswer,
+  EndedStatus,
   EventsAnswer,
   ObserveAnswer,
   ObserveProposalAnswer,
+  PoliciesAnswer,
+  PolicyStatus,
   ReadyAnswer,
   RegistriesAnswer,
   ReloadAnswer,
@@ -15,6 +18,7 @@ import type {
   StatusAnswer,
   TunnelsAnswer,
   UpgradeAnswer,
+  WhyAnswer,
 } from '../../../src/admin/api.ts';
 import { parseIp } from '../../../src/model/address.ts';
 import type { InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
@@ -40,6 +44,33 @@ const orders: Service = {
   ],
 };
 
+const policyStatus: PolicyStatus = {
+  directory: '/etc/mesh-node/policies.d',
+  version: 3,
+  services: 1,
+  since: Date.now() - 65_000,
+  source: 'directory',
+  refused: [
+    '/etc/mesh-node/policies.d/b.yaml:1:1: x: found a key that is not known, expected one of service',
+  ],
+  warnings: ['/etc/mesh-node/policies.d: everybody may write it'],
+};
+
+const endedRequest: EndedStatus = {
+  ...{ kind: 'request', id: '7-1.2', worker: 'worker-0', startedAt: 1_700_000_000_000, durationMs: 1500 },
+  ...{ caller: 'unit:shop.service', callerNode: 'a', callerAddress: '10.0.0.1:50000' },
+  ...{ service: 'orders', instance: 'two', zone: 'dc1', path: 'tunnel', attempts: 2, reused: false },
+  failures: [{ instance: 'one', path: 'tunnel', reason: 'refused', detail: 'connect: ECONNREFUSED' }],
+  ...{ reason: 'timeout', detail: 'no answer within 1 s', route: 'canary', traceId: '4bf92f35' },
+  ...{ method: 'GET', authority: 'orders', target: '/x', status: 504, requestBytes: 0, responseBytes: 12 },
+};
+
+const endedConnection: EndedStatus = {
+  ...{ kind: 'connection', id: '7-1', worker: 'worker-0', startedAt: 1_700_000_000_000, durationMs: 99 },
+  ...{ caller: 'user:www-data', callerAddress: '10.0.0.1:50000', path: 'passthrough', attempts: 1 },
+  ...{ reason: 'done', direction: 'outbound', destination: '192.0.2.1:443', bytesSent: 5, bytesReceived: 9 },
+};
+
 /** An agent that is not ready, with one of each thing; it notes what it is asked. */
 export class FakeBackend implements AdminBackend {
   readonly asked: unknown[] = [];
@@ -63,9 +94,12 @@ export class FakeBackend implements AdminBackend {
       draining: false,
       interception: { state: 'applied', suspensions: [] },
       snapshot: { version: 7, services: 1, instances: 1 },
-      workers: [{ name: 'worker-0', pid: 43, state: 'serving', snapshotVersion: 7, restarts: 0 }],
+      workers: [
+        { name: 'worker-0', pid: 43, state: 'serving', snapshotVersion: 7, policyVersion: 3, restarts: 0 },
+      ],
       leftovers: [],
       guard: { state: 'in' },
+      policies: policyStatus,
       outages: [],
       certificateExpiresAt: Date.now() + 86_400_000,
     };
@@ -151,6 +185,22 @@ export class FakeBackend implements AdminBackend {
     };
   }
 
+  policies(): PoliciesAnswer {
+    const origins = {
+      '*': { hops: '/etc/mesh-node/policies.d/a.yaml:2' },
+      orders: { timeouts: '/etc/mesh-node/policies.d/a.yaml:5' },
+    };
+    return {
+      ...policyStatus,
+      policies: {
+        version: 3,
+        common: { hops: 'two' },
+        services: { orders: { timeouts: { request: 5000 } } },
+      },
+      origins,
+    };
+  }
+
   observe(limit: number): ObserveAnswer {
     this.asked.push('observe', limit);
     const times = { firstSeen: Date.now() - 60_000, lastSeen: Date.now() - 1_000 };
@@ -167,6 +217,14 @@ export class FakeBackend implements AdminBackend {
       ].slice(0, limit),
       total: 2,
     };
+  }
+
+  why(id: string): WhyAnswer {
+    return { ended: [endedRequest, endedConnection].filter((one) => one.id === id) };
+  }
+
+  ended(badly: boolean): WhyAnswer {
+    return { ended: badly ? [endedRequest] : [endedRequest, endedConnection] };
   }
 
   events(after: number): EventsAnswer {

@@ -208,7 +208,9 @@ describe('with a daemon', () => {
     expect(out).toMatch(/node +web1 \(zone dc1, node\)/);
     expect(out).toMatch(/blocked by +catalogue: no registry has answered/);
     expect(out).toMatch(/running +1m5s, pid 42/);
-    expect(out).toMatch(/worker-0 +43 +serving +7 +0/);
+    expect(out).toMatch(/policies +version 3: 1 services, for 1m\d+s/);
+    expect(out).toMatch(/refused +\/etc\/mesh-node\/policies.d\/b.yaml:1:1: x: found a key/);
+    expect(out).toMatch(/worker-0 +43 +serving +7 +3 +0/);
     backend.isReady = true;
     expect((await run('status')).code).toBe(0);
     expect(JSON.parse((await run('status', '-o', 'json')).out)).toMatchObject({ version: '1.2.3' });
