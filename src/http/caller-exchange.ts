@@ -14,6 +14,12 @@ export interface CallerExchange {
   requestRefused(refusal: HttpRefusal): void;
   /** The caller takes more of the answer. */
   callerDrained(): void;
+  /**
+   * For how long neither side may say anything while the request lasts, in ms; 0: for ever. Undefined: nobody has said.
+   */
+  readonly silence: number | undefined;
+  /** Neither side has said anything for so long. */
+  silent(): void;
   /** The caller's connection is over, or is ended by us. */
   abandon(reason: EndReason, detail: string | undefined): void;
 }

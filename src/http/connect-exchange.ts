@@ -5,7 +5,7 @@ import type { RequestEndReason } from '../model/request.ts';
 import type { PickToken } from '../proxy/outbound-dependencies.ts';
 import { type FoundUpstream, type Seeker, UpstreamSearch } from '../proxy/search.ts';
 import type { CallerExchange } from './caller-exchange.ts';
-import type { ExchangeDependencies, ExchangeOwner } from './exchange-owner.ts';
+import type { ExchangeDependencies, ExchangeOwner, SwitchedEnd } from './exchange-owner.ts';
 import { failureStatus, localAnswerText } from './local-answer.ts';
 import type { RequestJournal } from './request-journal.ts';
 
@@ -22,11 +22,14 @@ export class ConnectExchange implements CallerExchange, Seeker {
   readonly #journal: RequestJournal;
   readonly #owner: ExchangeOwner;
   readonly #search: UpstreamSearch;
+  /** Bound on silence in the tunnel, in ms; undefined: none. */
+  readonly #idle: number | undefined;
   #over = false;
 
   constructor(journal: RequestJournal, owner: ExchangeOwner, dependencies: ExchangeDependencies) {
     this.#journal = journal;
     this.#owner = owner;
+    this.#idle = dependencies.policy(owner.target.service.name).timeouts?.idle;
     this.#search = new UpstreamSearch(owner.target, owner.origin, dependencies, journal, this);
   }
 
@@ -50,12 +53,13 @@ export class ConnectExchange implements CallerExchange, Seeker {
 
   #relay(channel: Channel, token: PickToken): void {
     const journal = this.#journal;
-    this.#owner.switched(channel, NOTHING, (reason, detail, { sent, received }) => {
+    const ended: SwitchedEnd = (reason, detail, { sent, received }) => {
       token.finished();
       journal.requestBytes = sent;
       journal.responseBytes = received;
       journal.finish(reason, detail);
-    });
+    };
+    this.#owner.switched(channel, NOTHING, ended, this.#idle);
   }
 
   // A request for a tunnel has no content, and nothing behind it is read as a request.
@@ -64,6 +68,9 @@ export class ConnectExchange implements CallerExchange, Seeker {
   requestEnd(): void {}
   requestRead(): void {}
   callerDrained(): void {}
+  /** The search for an upstream has bounds of its own. */
+  readonly silence = 0;
+  silent(): void {}
 
   requestRefused({ status, reason, message }: HttpRefusal): void {
     if (this.#over) return;

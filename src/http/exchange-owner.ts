@@ -1,9 +1,11 @@
 import type { Channel } from '../io/channel.ts';
 import type { EndReason } from '../model/connection.ts';
 import type { Instance, NodeName, Service } from '../model/service.ts';
+import type { CallerView } from '../policy/match/request-view.ts';
 import type { Origin } from '../proxy/origin.ts';
 import type { PickToken, SearchDependencies } from '../proxy/outbound-dependencies.ts';
 import type { SearchTarget } from '../proxy/search.ts';
+import type { RequestLimits } from './admission.ts';
 import type { MessageWriter } from './message-writer.ts';
 import type { UpstreamPool } from './upstream-pool.ts';
 
@@ -15,6 +17,12 @@ export interface ExchangeDependencies extends SearchDependencies {
   readonly beyond?: true;
   /** A request goes to this instance on a channel that is open already. */
   reusing(service: Service, instance: Instance): PickToken;
+  /** Bounds on requests by policy. Absent: there are none. */
+  readonly limits?: RequestLimits;
+  /** Calls `over` once, after this time and hardly later; the answer takes it back. For few at a time. */
+  wait(milliseconds: number, over: () => void): () => void;
+  /** From 0 up to 1. */
+  random(): number;
 }
 
 /** Told when two sides that switched to another protocol are over, and how much they said from then on. */
@@ -33,6 +41,8 @@ export interface ExchangeOwner {
   readonly answers: MessageWriter;
   readonly origin: Origin;
   readonly target: SearchTarget;
+  /** Who calls, as policies see it. */
+  readonly caller: CallerView;
   /** Another request may come after this one. */
   readonly stays: boolean;
   /** The caller's bytes are being read: `requestRead` follows. */
@@ -43,6 +53,9 @@ export interface ExchangeOwner {
   over(keep: boolean): void;
   /** An answer that has begun cannot be completed: the caller must not take it for a whole one. */
   broken(reason: EndReason, detail: string | undefined): void;
-  /** Both sides speak another protocol from now on; `rest` are the upstream's first bytes of it. */
-  switched(upstream: Channel, rest: Uint8Array, ended: SwitchedEnd): void;
+  /**
+   * Both sides speak another protocol from now on; `rest` are the upstream's first bytes of it. `silence`: for how long
+   * neither may say anything, in ms; 0: for ever.
+   */
+  switched(upstream: Channel, rest: Uint8Array, ended: SwitchedEnd, silence?: number): void;
 }

@@ -7,6 +7,7 @@ import { type EndReason, resetCode } from '../model/connection.ts';
 import type { DenseSetMember } from '../model/dense-set.ts';
 import type { RequestSink } from '../model/request.ts';
 import type { Instance } from '../model/service.ts';
+import type { CallerView } from '../policy/match/request-view.ts';
 import type { Carrier, ConnectionEntry } from '../proxy/connections.ts';
 import type { Origin } from '../proxy/origin.ts';
 import type { Begun } from '../proxy/protocols.ts';
@@ -19,6 +20,7 @@ import type { ExchangeDependencies, ExchangeOwner, SwitchedEnd } from './exchang
 import { localAnswerText } from './local-answer.ts';
 import { MessageWriter } from './message-writer.ts';
 import { RequestJournal } from './request-journal.ts';
+import { IDLE_MS, Silence, STREAM_SILENCE_MS } from './silence.ts';
 import { type Aim, OneTarget, type Refused, type RequestTargets } from './targets.ts';
 
 /** What a caller sends behind our last answer is read and dropped up to this: a reset could cost it the answer. */
@@ -68,6 +70,9 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
   #received = 0;
   #discarded = 0;
   #relay: Relay | undefined;
+  readonly #silence = new Silence();
+  /** Bound on silence after another protocol was switched to, in ms; 0: none. */
+  #switchedSilence = 0;
 
   constructor(
     client: Channel,
@@ -137,6 +142,35 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
 
   get stays(): boolean {
     return !this.#deps.draining && !this.#targets.outdated;
+  }
+
+  /** Who calls, as policies see it. */
+  get caller(): CallerView {
+    const { callerService: service, callerNode: node } = this.#entry.start;
+    const { program, address } = this.origin;
+    return { service, node, program, address: address?.ip };
+  }
+
+  /** Looks whether anything has been said of late, and ends what was silent for too long. */
+  look(now: number): void {
+    const said = this.bytesSent + this.bytesReceived - this.client.pendingBytes;
+    const silence = this.#silence.at(now, said);
+    const most = this.#mostSilence;
+    if (most === 0 || silence < most) return;
+    if (this.#exchange !== undefined) this.#exchange.silent();
+    else if (this.#state === 'serving') this.#close();
+    else if (this.#state === 'switched') {
+      this.#entry.abort({ reason: 'timeout', detail: 'no byte went either way for too long' });
+    }
+  }
+
+  /** In ms; 0: any. */
+  get #mostSilence(): number {
+    if (this.#state === 'switched') return this.#switchedSilence;
+    if (this.#exchange !== undefined) return this.#exchange.silence ?? STREAM_SILENCE_MS;
+    if (this.#undecided !== undefined) return 0;
+    const service = this.#aim?.target.service.name;
+    return (service === undefined ? undefined : this.#deps.policy(service).timeouts?.idle) ?? IDLE_MS;
   }
 
   /** No further request is waited for. One that has begun is finished, and a new connection gets its first one. */
@@ -324,10 +358,11 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     this.#finish(reason, detail);
   }
 
-  switched(upstream: Channel, rest: Uint8Array, ended: SwitchedEnd): void {
+  switched(upstream: Channel, rest: Uint8Array, ended: SwitchedEnd, silence = 0): void {
     const { client } = this;
     const early = this.#rest;
     this.#state = 'switched';
+    this.#switchedSilence = silence;
     this.#exchange = undefined;
     this.#rest = undefined;
     this.answers.flush();

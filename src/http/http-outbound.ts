@@ -9,9 +9,11 @@ import type { Origin } from '../proxy/origin.ts';
 import type { PickToken, SearchDependencies } from '../proxy/outbound-dependencies.ts';
 import type { Begun } from '../proxy/protocols.ts';
 import type { SearchTarget } from '../proxy/search.ts';
+import type { RequestLimits } from './admission.ts';
 import { type ExplicitDependencies, ExplicitTargets } from './explicit-targets.ts';
 import { HttpConnection, type HttpConnectionDependencies } from './http-connection.ts';
 import { outsideDependencies } from './outside.ts';
+import { LOOK_MS } from './silence.ts';
 import { OneTarget, type RequestTargets, type SharedDependencies, SharedTarget } from './targets.ts';
 import { UpstreamPool } from './upstream-pool.ts';
 
@@ -21,6 +23,12 @@ export interface HttpOutboundDependencies extends SearchDependencies {
   readonly requests: RequestSink;
   /** A request goes to this instance on a channel that is open already. */
   reusing(service: Service, instance: Instance): PickToken;
+  /** Bounds on requests by policy. Absent: there are none. */
+  readonly limits?: RequestLimits;
+  /** As in `ExchangeDependencies`; absent: a timer for each. */
+  wait?(milliseconds: number, over: () => void): () => void;
+  /** From 0 up to 1; absent: `Math.random`. */
+  random?(): number;
   /** To a place outside of the mesh. */
   direct(endpoint: Endpoint): Channel;
   /** For connections to addresses that several services share. */
@@ -38,6 +46,9 @@ export class HttpOutbound {
   readonly #deps: HttpConnectionDependencies;
   readonly #shared: SharedDependencies;
   readonly #explicit: ExplicitDependencies;
+  readonly #after: HttpOutboundDependencies['after'];
+  /** A look at the silence of connections is due. */
+  #looks = false;
   #draining = false;
   #snapshot: Snapshot | undefined;
 
@@ -48,7 +59,9 @@ export class HttpOutbound {
     this.#beyond = new UpstreamPool({ after: dependencies.after, agentPatience });
     this.#shared = dependencies.shared;
     this.#explicit = dependencies.explicit;
-    const inside = { ...dependencies, pool: this.pool };
+    this.#after = dependencies.after;
+    const { wait = timer, random = Math.random } = dependencies;
+    const inside = { ...dependencies, wait, random, pool: this.pool };
     this.#deps = {
       ...inside,
       outside: outsideDependencies(inside, this.#beyond, dependencies.direct),
@@ -94,6 +107,7 @@ export class HttpOutbound {
   ): void {
     const connection = new HttpConnection(client, entry, origin, targets, this.#deps);
     this.#connections.add(connection);
+    if (!this.#looks) this.#lookLater();
     connection.start(begun, opened);
   }
 
@@ -101,6 +115,16 @@ export class HttpOutbound {
   use(snapshot: Snapshot): void {
     this.#snapshot = snapshot;
     this.pool.use(snapshot);
+  }
+
+  #lookLater(): void {
+    this.#looks = true;
+    this.#after(LOOK_MS, () => {
+      const now = performance.now();
+      for (const connection of this.#connections.values()) connection.look(now);
+      this.#looks = this.#connections.size > 0;
+      if (this.#looks) this.#lookLater();
+    });
   }
 
   #current(target: SearchTarget): SearchTarget | undefined {
@@ -125,4 +149,9 @@ export class HttpOutbound {
 /** The caller is on this host and in its network namespace: nobody else comes from loopback. */
 function isLocal({ address }: Origin): boolean {
   return address !== undefined && (address.ip === '::1' || address.ip.startsWith('127.'));
+}
+
+function timer(milliseconds: number, over: () => void): () => void {
+  const timeout = setTimeout(over, milliseconds);
+  return () => clearTimeout(timeout);
 }

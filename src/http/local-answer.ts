@@ -3,9 +3,15 @@ import type { RequestEndReason } from '../model/request.ts';
 
 /** What the agent itself answers with, in the words of RFC 9110, 15. */
 const phrases: Readonly<Record<number, string>> = {
+  301: 'Moved Permanently',
+  302: 'Found',
+  303: 'See Other',
+  307: 'Temporary Redirect',
+  308: 'Permanent Redirect',
   400: 'Bad Request',
   414: 'URI Too Long',
   417: 'Expectation Failed',
+  429: 'Too Many Requests',
   431: 'Request Header Fields Too Large',
   501: 'Not Implemented',
   502: 'Bad Gateway',
@@ -24,6 +30,8 @@ export interface LocalAnswer {
   /** The answer of a HEAD request has no content. */
   readonly withoutContent: boolean;
   readonly connection: 'close' | 'keep-alive' | undefined;
+  /** Further lines, made by `fieldLine`. */
+  readonly fields?: string;
 }
 
 /** An answer of the agent itself, whole. */
@@ -38,7 +46,7 @@ export function localAnswerText(answer: LocalAnswer): { readonly head: string; r
     ...(answer.withoutContent ? [] : [`content-length: ${content.length}`]),
     ...(connection === undefined ? [] : [`connection: ${connection}`]),
   ];
-  return { head: `${head.join('\r\n')}\r\n\r\n`, content };
+  return { head: `${head.join('\r\n')}\r\n${answer.fields ?? ''}\r\n`, content };
 }
 
 /**

@@ -10,6 +10,8 @@ export class RequestJournal implements SearchJournal {
   attempts = 0;
   /** Undefined: it goes to a place outside of the mesh, or it is not known where. */
   service: ServiceName | undefined;
+  /** Name of the route that it takes. */
+  route: string | undefined;
   instance: InstanceId | undefined;
   zone: string | undefined;
   path: ConnectionPath = 'none';
@@ -69,6 +71,7 @@ export class RequestJournal implements SearchJournal {
       callerProgram: entry.callerProgram,
       callerAddress: entry.start.callerAddress,
       service: this.service,
+      route: this.route,
       instance: this.instance,
       zone: this.zone,
       path: this.path,

@@ -89,6 +89,11 @@ export class Upstream implements ChannelHandler {
     this.#user = user;
   }
 
+  /** What is left of the answer is told to somebody else. */
+  handOver(user: UpstreamUser): void {
+    this.#user = user;
+  }
+
   /** The request is over; nobody is told anything but its keeper. */
   release(): void {
     this.#user = undefined;
@@ -107,9 +112,10 @@ export class Upstream implements ChannelHandler {
       taken = this.#parser.push(bytes);
     } catch (error) {
       if (!(error instanceof HttpRefusal)) throw error;
+      const told = this.#user;
       this.#user = undefined;
       this.channel.reset('protocol');
-      user.upstreamRefused(error);
+      told?.upstreamRefused(error);
       return;
     }
     if (this.#parser.opaque && this.#user === user) user.upstreamSwitched(bytes.subarray(taken));

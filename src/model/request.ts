@@ -44,8 +44,18 @@ export type RefusalReason =
   | 'unasked-response'
   | 'incomplete';
 
-/** Why a request ended: as a connection does, or because it or its answer broke a rule. */
-export type RequestEndReason = EndReason | RefusalReason;
+/** What a policy makes of a request: the agent answers it by itself, or ends it. */
+export const policyReasons = [
+  'request-timeout', // it took longer than it may in all
+  'stream-timeout', // for too long no byte went either way
+  'rate-limit', // it came too soon
+  'redirect', // its caller is sent elsewhere
+  'fault', // a fault that somebody put in for a test
+] as const;
+export type PolicyReason = (typeof policyReasons)[number];
+
+/** Why a request ended: as a connection does, by a policy, or because it or its answer broke a rule. */
+export type RequestEndReason = EndReason | PolicyReason | RefusalReason;
 
 /** What is written down of one request, at its end: the access log line and its metrics. */
 export interface RequestRecord {
@@ -64,6 +74,8 @@ export interface RequestRecord {
   /** Text of the caller's address as seen here. */
   readonly callerAddress: string;
   readonly service: ServiceName | undefined;
+  /** Name of the route that it took; undefined: there is none for it. */
+  readonly route: string | undefined;
   /** The instance that was asked last. */
   readonly instance: InstanceId | undefined;
   /** Zone of the instance. */

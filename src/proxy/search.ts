@@ -2,6 +2,7 @@ import { meansUnreached } from '../balance/outages.ts';
 import { mayRetry } from '../balance/retry.ts';
 import type { Channel, ChannelClose } from '../io/channel.ts';
 import type { ConnectionPath, EndReason } from '../model/connection.ts';
+import type { Subset } from '../model/policy.ts';
 import type { Instance, InstanceId, Service } from '../model/service.ts';
 import { CountedChannel } from './counted-channel.ts';
 import type { Origin } from './origin.ts';
@@ -57,6 +58,12 @@ export interface SearchScope {
   readonly attempts?: number;
   /** Tried before any is picked, where no choice is to be made: a way to it is open already. */
   readonly first?: Instance;
+  /** Attempts in all; as the settings say without it. */
+  readonly most?: number;
+  /** Asked before each further attempt: whether it may be made. Absent: it may. */
+  readonly permit?: () => boolean;
+  /** Bound on reaching one instance, in ms; 0: none. As the policy of the service and the settings say without it. */
+  readonly connectTimeout?: number;
 }
 
 /** Who searches. */
@@ -90,7 +97,7 @@ export class UpstreamSearch {
   readonly #breaker: ConnectBreaker | undefined;
   /** It is one of those that wait for an instance. */
   #pending = false;
-  readonly #choice: Choice | undefined;
+  readonly #scope: SearchScope;
   readonly #tried = new Set<Instance>();
   /** Those tried, and those to be avoided while there are others. */
   #avoided: Set<Instance> | undefined;
@@ -106,13 +113,17 @@ export class UpstreamSearch {
   /** Attempts that count; those whose agent was known to be silent cost no time, and do not. */
   #attempts: number;
   #skipped = 0;
-  /** The attempt was given up for want of an answer. */
-  #late = false;
+  /** The attempt was given up for want of an answer: of the agent, or of the instance in the time it has. */
+  #late: 'agent' | 'instance' | undefined;
+  /** Attempts that cost no time are nobody's retries. */
+  #free = false;
   /** Every attempt so far says that its instance cannot be reached, and not that it, or this host, did not want to. */
   #unreached = true;
   #over = false;
   /** Takes the bound on an agent's answer back. */
   #patience: () => void = () => {};
+  /** Takes the bound on reaching an instance back. */
+  #connecting: () => void = () => {};
 
   constructor(
     target: SearchTarget,
@@ -129,7 +140,7 @@ export class UpstreamSearch {
     this.#journal = journal;
     this.#seeker = seeker;
     this.#breaker = deps.breaker(target.service.name);
-    this.#choice = scope.choice;
+    this.#scope = scope;
     this.#attempts = scope.attempts ?? 0;
     if (scope.choice === undefined) this.#following = scope.first;
     if (scope.avoid !== undefined) this.#avoided = new Set(scope.avoid);
@@ -147,7 +158,9 @@ export class UpstreamSearch {
 
   /** Begins. The seeker may be told of the outcome before this returns. */
   start(): void {
-    this.#next('no-instance', 'no instance may be used', false);
+    const { subset } = this.#scope.choice ?? {};
+    const detail = subset === undefined ? 'no instance may be used' : `no instance of ${subsetText(subset)}`;
+    this.#next('no-instance', detail, false);
   }
 
   /** The caller is gone. Nothing is told any more. */
@@ -156,6 +169,13 @@ export class UpstreamSearch {
     this.#settle();
     this.#upstream?.reset();
     this.#token?.finished();
+  }
+
+  /** The attempt at hand takes too long; another one follows if there may be one. */
+  late(): void {
+    if (this.#over || this.#upstream === undefined) return;
+    this.#late = 'instance';
+    this.#upstream.reset('timeout');
   }
 
   /** Tries the next instance; when none is left, the last failure is the caller's. */
@@ -196,10 +216,10 @@ export class UpstreamSearch {
 
   #pick(): Instance | undefined {
     if (this.#avoided !== undefined) {
-      const other = this.#deps.pick(this.#service, this.#avoided, this.#choice);
+      const other = this.#deps.pick(this.#service, this.#avoided, this.#scope.choice);
       if (other !== undefined) return other;
     }
-    return this.#deps.pick(this.#service, this.#tried, this.#choice);
+    return this.#deps.pick(this.#service, this.#tried, this.#scope.choice);
   }
 
   /** No other instance is left, or may be tried: what remains is to go past an agent that cannot be reached. */
@@ -237,6 +257,7 @@ export class UpstreamSearch {
   #settle(): void {
     this.#over = true;
     this.#patience();
+    this.#connecting();
     if (this.#pending) this.#breaker!.release('pending');
     this.#pending = false;
   }
@@ -260,12 +281,12 @@ export class UpstreamSearch {
     this.#instance = instance;
     const token = this.#deps.started(this.#service, instance, opened.path, this.#journal.attempts);
     this.#token = token;
-    this.#late = false;
+    this.#late = undefined;
+    this.#free = false;
     this.#connect(opened, (closed) => {
       this.#patience();
-      const why: ChannelClose = this.#late
-        ? { ...closed, reason: 'timeout', source: 'peer', detail: 'no answer from the agent in time' }
-        : closed;
+      this.#connecting();
+      const why = this.#late === undefined ? closed : tooLate(closed, this.#late);
       const agentFailed = opened.viaAgent && why.source === 'peer' && why.reason !== 'denied';
       if (!meansUnreached(why.reason)) this.#unreached = false;
       // Nothing is known against the instance itself. One behind a relay has no route from here, so it is no way out.
@@ -279,6 +300,18 @@ export class UpstreamSearch {
       else this.#giveUp(reasonOf(why), why.detail, false);
     });
     if (opened.viaAgent) this.#beginPatience(opened);
+    else this.#boundConnect();
+  }
+
+  /** Settings bound a connection by themselves, policies here. */
+  #boundConnect(): void {
+    const bound = this.#connectTimeout;
+    if (bound !== undefined && bound > 0) this.#connecting = this.#deps.after(bound, () => this.late());
+  }
+
+  /** What operators say; undefined: nothing. */
+  get #connectTimeout(): number | undefined {
+    return this.#scope.connectTimeout ?? this.#deps.policy(this.#service.name).timeouts?.connect;
   }
 
   /** A peer that is cut off answers nothing at all: its callers must not wait for the last timeout. */
@@ -286,7 +319,10 @@ export class UpstreamSearch {
     const left = this.#deps.settings().agentPatience - (opened.agent?.silence ?? 0);
     if (left > 0) this.#patience = this.#deps.after(left, () => this.#patienceOver(opened));
     else {
-      if (this.#skipped++ < MAX_SKIPPED) this.#attempts--;
+      if (this.#skipped++ < MAX_SKIPPED) {
+        this.#attempts--;
+        this.#free = true;
+      }
       this.#patienceOver(opened);
     }
   }
@@ -299,13 +335,14 @@ export class UpstreamSearch {
     const givesUp = agent?.bytesSent === 0 && this.#findsAnother(agent, path);
     agent?.doubt();
     if (givesUp) {
-      this.#late = true;
+      this.#late = 'agent';
       channel.reset('timeout');
       return;
     }
     // An agent that lives and never answers: its caller believes that it is connected, and must not wait for ever.
-    this.#patience = this.#deps.after(this.#deps.settings().connectTimeout * AGENT_CONNECTS, () => {
-      this.#late = true;
+    const bound = (this.#connectTimeout || this.#deps.settings().connectTimeout) * AGENT_CONNECTS;
+    this.#patience = this.#deps.after(bound, () => {
+      this.#late = 'agent';
       channel.reset('timeout');
     });
   }
@@ -314,7 +351,7 @@ export class UpstreamSearch {
   #findsAnother(agent: AgentStream, path: ConnectionPath): boolean {
     const { mode } = this.#service;
     const past = mode === 'permissive' && (path === 'tunnel' || this.#agentless.length > 0);
-    if (this.#attempts >= this.#deps.settings().attempts) return past;
+    if (this.#attempts >= this.#most) return past;
     if (this.#only === undefined) this.#following = this.#pick();
     if (agent.doubtful) this.#mayRepeat(path);
     return past || this.#following !== undefined || this.#repeat !== undefined;
@@ -326,14 +363,19 @@ export class UpstreamSearch {
     if (!past && !this.#repeated) this.#repeat = this.#instance;
   }
 
+  get #most(): number {
+    return this.#scope.most ?? this.#deps.settings().attempts;
+  }
+
   #mayRetry(why: ChannelClose): boolean {
-    return mayRetry({
+    const may = mayRetry({
       attempt: this.#attempts,
-      maxAttempts: this.#deps.settings().attempts,
+      maxAttempts: this.#most,
       delivered: why.delivered,
       code: why.reason === 'done' || why.reason === 'local' ? 'reset' : why.reason,
       source: why.source,
     });
+    return may && (this.#free || this.#scope.permit === undefined || this.#scope.permit());
   }
 
   #connect(opened: OpenedPath, failed: (why: ChannelClose) => void): void {
@@ -362,6 +404,18 @@ export class UpstreamSearch {
     this.#deps.reached(this.#service, instance);
     this.#seeker.found({ channel: opened.channel, instance, token, opened });
   }
+}
+
+function tooLate(closed: ChannelClose, who: 'agent' | 'instance'): ChannelClose {
+  const { delivered } = closed;
+  if (who === 'instance') return { reason: 'timeout', delivered, detail: 'not reached in time' };
+  return { reason: 'timeout', delivered, source: 'peer', detail: 'no answer from the agent in time' };
+}
+
+function subsetText(subset: Subset): string {
+  return `subset ${Object.entries(subset)
+    .map(([label, value]) => `${label}=${value}`)
+    .join(',')}`;
 }
 
 /** What a close comes to for the caller. */

@@ -20,6 +20,7 @@ export function requestLogLine(record: RequestRecord): string {
   line.ascii('","method":').text(record.method, MOST_FORMED);
   line.ascii(',"authority":').text(record.authority, MOST_TEXT);
   line.ascii(',"target":').text(record.target, MOST_TARGET);
+  if (record.route !== undefined) line.ascii(',"route":').text(record.route, MOST_FORMED);
   line.ascii(',"status":').number(record.status);
   line.ascii(',"requestBytes":').number(record.requestBytes);
   line.ascii(',"responseBytes":').number(record.responseBytes);

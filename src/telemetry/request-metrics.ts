@@ -1,6 +1,6 @@
 import { type ConnectionPath, connectionPaths, endReasons } from '../model/connection.ts';
 import { errorCodes } from '../model/errors.ts';
-import type { RequestRecord, RequestSink } from '../model/request.ts';
+import { policyReasons, type RequestRecord, type RequestSink } from '../model/request.ts';
 import type { CounterHandle, Counters, HistogramHandle } from './counters.ts';
 import { metrics } from './definitions.ts';
 
@@ -13,7 +13,7 @@ const MOST_SERVICES = 10_000;
 const pathIndex = Object.fromEntries(connectionPaths.map((path, at) => [path, at])) as Readonly<
   Record<ConnectionPath, number>
 >;
-const reasons: ReadonlySet<string> = new Set([...endReasons, ...errorCodes]);
+const reasons: ReadonlySet<string> = new Set([...endReasons, ...errorCodes, ...policyReasons]);
 
 /** Counts requests: `started` when a request begins, `ended` with its record. No allocation, no text made. */
 export class RequestMetrics implements RequestSink {

@@ -30,5 +30,5 @@ export class RequestRecorder implements RequestSink {
 
 /** It did not end in order, or the server said that it could not do it. */
 function failed({ reason, status }: RequestRecord): boolean {
-  return reason !== 'done' || status >= 500;
+  return (reason !== 'done' && reason !== 'redirect') || status >= 500;
 }

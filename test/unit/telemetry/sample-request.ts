@@ -12,6 +12,7 @@ export const sampleRequest: RequestRecord = {
   callerProgram: undefined,
   callerAddress: '10.0.0.1:40000',
   service: 'payments' as ServiceName,
+  route: undefined,
   instance: '10.0.0.2:80' as InstanceId,
   zone: 'dc1',
   path: 'tunnel',
