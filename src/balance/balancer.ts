@@ -114,6 +114,11 @@ export class Balancer {
     return this.#services.get(service)?.view() ?? [];
   }
 
+  /** The same of all services that this worker has used. */
+  *views(): Generator<readonly [ServiceName, readonly InstanceView[]]> {
+    for (const [name, service] of this.#services) yield [name, service.view()];
+  }
+
   /** A service as the newest snapshot has it; undefined when that has it no more. */
   #balance(service: Service): ServiceBalance | undefined {
     const current = this.#snapshot === undefined ? service : this.#snapshot.services.get(service.name);

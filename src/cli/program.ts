@@ -5,9 +5,11 @@ import { addBypassCommand } from './bypass.ts';
 import { addCaCommands } from './ca.ts';
 import { addCheckCommand } from './check.ts';
 import { type CliContext, CliError, type ExitCode, exitCodes } from './context.ts';
+import { addDiffCommand } from './diff.ts';
 import { addDrainCommand } from './drain.ts';
 import { addEventsCommand } from './events.ts';
 import { addObserveCommand } from './observe.ts';
+import { addPoliciesCommand } from './policies.ts';
 import { printable } from './printable.ts';
 import { addReloadCommand } from './reload.ts';
 import { addResolveCommand } from './resolve.ts';
@@ -16,6 +18,7 @@ import { addRunCommands } from './run.ts';
 import { addStatusCommand } from './status.ts';
 import { addUpgradeCommand } from './upgrade.ts';
 import { addValidateCommand } from './validate.ts';
+import { addWhyCommand } from './why.ts';
 
 const FOOTER = `
 Settings come from the file, then MESH_NODE_<SECTION>_<KEY> in the environment, then --set; later ones win.
@@ -65,11 +68,14 @@ export async function runCli(
     .addHelpText('after', FOOTER);
   addRunCommands(program, context);
   addValidateCommand(program, context);
+  addDiffCommand(program, context);
+  addPoliciesCommand(program, context);
   addRulesCommands(program, context);
   addCheckCommand(program, context);
   addStatusCommand(program, context);
   addResolveCommand(program, context);
   addEventsCommand(program, context);
+  addWhyCommand(program, context);
   addObserveCommand(program, context);
   addReloadCommand(program, context);
   addDrainCommand(program, context);

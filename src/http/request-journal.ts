@@ -1,5 +1,5 @@
 import type { RequestHead } from '../http1/request-head.ts';
-import type { ConnectionPath } from '../model/connection.ts';
+import type { ConnectionPath, FailedAttempt } from '../model/connection.ts';
 import type { RequestEndReason, RequestRecord, RequestSink } from '../model/request.ts';
 import type { InstanceId, ServiceName } from '../model/service.ts';
 import type { ConnectionEntry } from '../proxy/connections.ts';
@@ -8,6 +8,7 @@ import type { SearchJournal } from '../proxy/search.ts';
 /** The journal of one request: filled while it lives, written down exactly once. */
 export class RequestJournal implements SearchJournal {
   attempts = 0;
+  failures: FailedAttempt[] | undefined;
   /** Undefined: it goes to a place outside of the mesh, or it is not known where. */
   service: ServiceName | undefined;
   /** Name of the route that it takes. */
@@ -82,6 +83,7 @@ export class RequestJournal implements SearchJournal {
       requestBytes: this.requestBytes,
       responseBytes: this.responseBytes,
       attempts: this.attempts,
+      failures: this.failures,
       reused: this.reused,
       reason,
       detail,

@@ -267,12 +267,15 @@ export const emptyPolicySet: PolicySet = Object.freeze({ version: 0, common: noP
 /** Policies by service: one immutable value, swapped whole. Answers are the same object for as long as it is in use. */
 export class Policies {
   readonly version: number;
+  /** Access to some service depends on who calls. */
+  readonly decideAccess: boolean;
   readonly #common: ServicePolicy;
   readonly #services = new Map<string, ServicePolicy>();
 
   constructor(set: PolicySet) {
     this.version = set.version;
     this.#common = set.common;
+    this.decideAccess = [set.common, ...Object.values(set.services)].some(({ access }) => access !== undefined);
     for (const [name, own] of Object.entries(set.services)) {
       this.#services.set(name, Object.freeze({ ...set.common, ...own }));
     }

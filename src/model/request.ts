@@ -1,5 +1,5 @@
 import type { Caller } from './caller.ts';
-import type { ConnectionPath, EndReason } from './connection.ts';
+import type { ConnectionPath, EndReason, FailedAttempt } from './connection.ts';
 import type { InstanceId, NodeName, ServiceName } from './service.ts';
 
 /**
@@ -96,6 +96,8 @@ export interface RequestRecord {
   readonly responseBytes: number;
   /** Instances tried. */
   readonly attempts: number;
+  /** Those that failed, in order; absent: none did. */
+  readonly failures?: readonly FailedAttempt[] | undefined;
   /** It went on an upstream channel that had carried a request before. */
   readonly reused: boolean;
   readonly reason: RequestEndReason;

@@ -1,7 +1,7 @@
 import { meansUnreached } from '../balance/outages.ts';
 import { mayRetry } from '../balance/retry.ts';
 import type { Channel, ChannelClose } from '../io/channel.ts';
-import type { ConnectionPath, EndReason } from '../model/connection.ts';
+import type { ConnectionPath, EndReason, FailedAttempt } from '../model/connection.ts';
 import type { Subset } from '../model/policy.ts';
 import type { Instance, InstanceId, Service } from '../model/service.ts';
 import { CountedChannel } from './counted-channel.ts';
@@ -31,6 +31,8 @@ export interface SearchJournal {
   instance: InstanceId | undefined;
   zone: string | undefined;
   path: ConnectionPath;
+  /** Attempts that came to nothing; there is a list with the first of them. */
+  failures: FailedAttempt[] | undefined;
 }
 
 /** A way to an instance that is open already, from an earlier use. */
@@ -275,6 +277,12 @@ export class UpstreamSearch {
     journal.path = path;
   }
 
+  #noteFailure({ id }: Instance, path: ConnectionPath, why: ChannelClose): void {
+    const failure: FailedAttempt = { instance: id, path, reason: reasonOf(why), detail: why.detail };
+    if (this.#journal.failures === undefined) this.#journal.failures = [failure];
+    else this.#journal.failures.push(failure);
+  }
+
   #attempt(instance: Instance, way: OpenedPath): void {
     const opened = this.#counted(way);
     this.#note(instance, opened.path);
@@ -287,6 +295,7 @@ export class UpstreamSearch {
       this.#patience();
       this.#connecting();
       const why = this.#late === undefined ? closed : tooLate(closed, this.#late);
+      this.#noteFailure(instance, opened.path, why);
       const agentFailed = opened.viaAgent && why.source === 'peer' && why.reason !== 'denied';
       if (!meansUnreached(why.reason)) this.#unreached = false;
       // Nothing is known against the instance itself. One behind a relay has no route from here, so it is no way out.

@@ -1,14 +1,14 @@
 import { z } from 'zod';
 import { MOST_ASKED } from '../../caller/source-ports.ts';
 import { type Ip, parseIp } from '../../model/address.ts';
-import { connectionDirections, connectionPaths } from '../../model/connection.ts';
 import { type InstanceId, parseInstanceId, parseServiceName, type ServiceName } from '../../model/service.ts';
 import type { MetricsDelta } from '../../telemetry/counters.ts';
 import { eventKinds, MAX_EVENT_TEXT } from '../events.ts';
 import { areVitals, type Vitals } from '../guard/vitals.ts';
 import { parseHello } from '../succession/hello.ts';
 import type { MessageReader } from './channel.ts';
-import type { ToSupervisor, WorkerList, WorkerListing } from './messages.ts';
+import { MAX_ITEMS } from './listings.ts';
+import type { ToSupervisor } from './messages.ts';
 
 /*
  * What a supervisor believes of what a worker says. Workers parse what strangers send, and one that was taken over must
@@ -19,8 +19,6 @@ import type { ToSupervisor, WorkerList, WorkerListing } from './messages.ts';
 const MAX_VALUES = 1_000_000;
 /** Claims of one worker: more than it ever holds for dead (balance/outages.ts). */
 const MAX_DOWN = 1_024;
-/** Items of one list: as many as the admin API asks for at most. */
-const MAX_ITEMS = 10_000;
 /** Series of one delta. */
 const MAX_SAMPLES = 100_000;
 const MAX_LABELS = 8;
@@ -28,12 +26,8 @@ const MAX_LABELS = 8;
 const MAX_LABEL = 512;
 /** A histogram has its sum and a number for each bucket. */
 const MAX_NUMBERS = 64;
-/** Texts for people and addresses. */
-const MAX_TEXT = 512;
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
-const measure = z.number().min(0);
-const text = z.string().max(MAX_TEXT);
 const serviceName = z.custom<ServiceName>(
   (value) => typeof value === 'string' && parseServiceName(value) !== undefined,
 );
@@ -91,44 +85,6 @@ export const fromWorker: MessageReader<ToSupervisor> = {
     return kind.safeParse(value).data;
   },
 };
-
-const items = {
-  connections: z.object({
-    id: text,
-    direction: z.enum(connectionDirections),
-    startedAt: measure,
-    callerNode: text.optional(),
-    callerService: text.optional(),
-    callerAddress: text,
-    callerProgram: text.optional(),
-    caller: z.object({ unit: text.optional(), container: text.optional(), user: text.optional() }).optional(),
-    destination: text,
-    service: text.optional(),
-    instance: text.optional(),
-    path: z.enum(connectionPaths),
-    bytesSent: measure,
-    bytesReceived: measure,
-  }),
-  tunnels: z.object({
-    peer: text,
-    direction: z.enum(['dialled', 'accepted']),
-    state: text,
-    address: text,
-    streams: count,
-    roundTripMs: measure.optional(),
-    since: measure,
-  }),
-} satisfies Readonly<Record<WorkerList, z.ZodType>>;
-
-/** The answer to a question for this list, of at most so many items; undefined when it is none. */
-export function parseListing(
-  list: WorkerList,
-  listing: WorkerListing,
-  limit: number,
-): WorkerListing | undefined {
-  const parsed = z.array(items[list]).max(limit).safeParse(listing.items);
-  return parsed.success ? { items: parsed.data, total: listing.total } : undefined;
-}
 
 /** By hand: some thousand series, once a second from each worker. */
 function isMetricsDelta(value: unknown): boolean {

@@ -28,7 +28,7 @@ export interface WorkerSettings {
 }
 
 /** Lists that a worker answers with. */
-export const workerLists = ['connections', 'tunnels'] as const;
+export const workerLists = ['connections', 'tunnels', 'ended', 'instances'] as const;
 export type WorkerList = (typeof workerLists)[number];
 
 /** The first items of a list, and how many there are. */

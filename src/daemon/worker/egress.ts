@@ -48,6 +48,8 @@ interface EgressOptions {
   settings(): WorkerSettings;
   /** What operators say of a service, as of now; the same object for as long as it is in use. */
   policy(service: ServiceName): ServicePolicy;
+  /** Whether policies ask who calls. */
+  needsNames(): boolean;
   /** Through the tunnel to another agent; undefined while this node has no certificate. */
   openStream(target: TunnelTarget, request: OpenRequest): TunnelStream | undefined;
   /** What cannot be reached at all is now this. */
@@ -252,6 +254,7 @@ export class Egress {
         callerService: () => this.#callerService(),
         admit: (entry, from, to, listener) => desk.admit(entry, from, to, listener),
         exempt: (entry) => this.#exempt.includes(entry),
+        needsNames: this.#options.needsNames,
       },
       connections,
     );

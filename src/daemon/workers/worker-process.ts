@@ -4,7 +4,8 @@ import type { PolicySet } from '../../model/policy.ts';
 import type { Claim, SnapshotDelta } from '../../model/snapshot.ts';
 import type { MetricsDelta } from '../../telemetry/counters.ts';
 import { ControlChannel } from '../control/channel.ts';
-import { fromWorker, parseListing } from '../control/from-worker.ts';
+import { fromWorker } from '../control/from-worker.ts';
+import { parseListing } from '../control/listings.ts';
 import type {
   ToSupervisor,
   ToWorker,

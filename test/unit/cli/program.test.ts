@@ -242,6 +242,32 @@ describe('with a daemon', () => {
     expect(backend.asked).toEqual(['observe', 1, 'observe', 100, 'proposal']);
   });
 
+  it('why tells the story of one that is over, and which ended badly', async () => {
+    const { code, out } = await run('why', '7-1.2');
+    expect(code).toBe(0);
+    expect(out).toContain('asked for    GET orders/x');
+    expect(out).toContain('by route     canary');
+    expect(out).toContain('tried        one (tunnel): refused, connect: ECONNREFUSED');
+    expect(out).toContain('went to      two in dc1 (tunnel)');
+    expect(out).toContain('ended        timeout: no answer in time (no answer within 1 s)');
+    expect((await run('why', '7-1')).out).toContain('was going to 192.0.2.1:443 (outbound)');
+    expect((await run('why')).out).toMatch(/7-1\.2 +unit:shop\.service +orders +two +tunnel +504 +timeout/);
+    expect(JSON.parse((await run('why', '--all', '-o', 'json')).out)).toMatchObject({ ended: [{}, {}] });
+    expect(await run('why', '9-9')).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('nobody remembers'),
+    });
+  });
+
+  it('events shows what happened', async () => {
+    const { code, out } = await run('events');
+    expect(code).toBe(0);
+    expect(out).toMatch(
+      /1970-01-01T00:00:00\.000Z +worker-0 +circuit-breaker +orders +requests: closed → open/,
+    );
+    expect(JSON.parse((await run('events', '-o', 'json')).out)).toMatchObject({ events: [{}, {}] });
+  });
+
   it('resolve asks for a name or an address', async () => {
     const { code, out } = await run('resolve', 'orders');
     expect(code).toBe(0);

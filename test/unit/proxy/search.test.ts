@@ -54,7 +54,7 @@ class Caller implements Seeker {
     { service: web, instance: undefined },
     { address: undefined, program: undefined },
     deps,
-    { attempts: 0, instance: undefined, zone: undefined, path: 'none' },
+    { attempts: 0, instance: undefined, zone: undefined, path: 'none', failures: undefined },
     this,
   );
 
