@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { configSchema } from '../../../src/config/schema.ts';
-import type { WorkerSettings } from '../../../src/daemon/control/messages.ts';
+
 import { ownPorts, wantedListeners } from '../../../src/daemon/succession/listeners.ts';
 import { ExplicitWay } from '../../../src/daemon/worker/explicit-way.ts';
 import { OwnListenerSet } from '../../../src/daemon/worker/own-listeners.ts';
 import { parseEndpoint } from '../../../src/model/address.ts';
+import type { NodeName } from '../../../src/model/service.ts';
 import { emptySnapshot } from '../../../src/model/snapshot.ts';
 
 const configOf = (input: object) => configSchema.parse({ node: { name: 'a', zone: 'z' }, ...input });
@@ -12,7 +13,11 @@ const configOf = (input: object) => configSchema.parse({ node: { name: 'a', zone
 describe('where callers of the proxy may go', () => {
   let config = configOf({});
   const way = new ExplicitWay(
-    () => ({ config }) as WorkerSettings,
+    () => ({
+      ...{ node: 'a' as NodeName, relay: false, credentials: undefined },
+      exempt: { users: [], units: [] },
+      config,
+    }),
     () => emptySnapshot,
     new OwnListenerSet([15003]),
   );
