@@ -68,7 +68,8 @@ const portRange: Check = {
     if (range === undefined) return skip('ip_local_port_range cannot be read');
     const [first = 0, last = 0] = range.trim().split(/\s+/).map(Number);
     const reserved = (await read('/proc/sys/net/ipv4/ip_local_reserved_ports')) ?? '';
-    const own = [config.capture.port, config.tunnel.port, config.names.port];
+    const explicit = config.proxy.enabled ? [config.proxy.port] : [];
+    const own = [config.capture.port, config.tunnel.port, config.names.port, ...explicit];
     const inside = own.filter((one) => one >= first && one <= last && !isReserved(one, reserved));
     if (inside.length === 0) return ok(`our ports are outside ${first}–${last}`);
     return fail(
@@ -97,6 +98,11 @@ export const portChecks: readonly Check[] = [
   port('tunnel-port', ({ tunnel }) => ({ host: tunnel.listen, port: tunnel.port })),
   port('names-port', ({ capture, names }) =>
     capture.mode === 'off' ? undefined : { host: '127.0.0.1', port: names.port },
+  ),
+  port('proxy-port', ({ proxy }) =>
+    proxy.enabled
+      ? { host: proxy.reach === 'everybody' ? '0.0.0.0' : '127.0.0.1', port: proxy.port }
+      : undefined,
   ),
   port('metrics-port', ({ telemetry }) => {
     const endpoint = parseEndpoint(telemetry.metricsListen);
