@@ -109,14 +109,20 @@ export class Balancer {
     this.#services.get(service)?.probed(instance, healthy);
   }
 
+  /** A service is not probed any more. */
+  release(service: ServiceName): void {
+    this.#services.get(service)?.release();
+  }
+
   /** What is known of a service's instances; for people. */
   view(service: ServiceName): readonly InstanceView[] {
     return this.#services.get(service)?.view() ?? [];
   }
 
-  /** The same of all services that this worker has used. */
-  *views(): Generator<readonly [ServiceName, readonly InstanceView[]]> {
-    for (const [name, service] of this.#services) yield [name, service.view()];
+  /** The same of all services that were used. */
+  *views(): Generator<readonly [ServiceName, readonly InstanceView[]], undefined> {
+    for (const [service, balance] of this.#services) yield [service, balance.view()];
+    return undefined;
   }
 
   /** A service as the newest snapshot has it; undefined when that has it no more. */

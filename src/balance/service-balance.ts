@@ -77,11 +77,7 @@ export class ServiceBalance implements Outcomes {
     this.#pickers.forgetSubsets();
     this.#nextChange = Number.NEGATIVE_INFINITY;
     if (rule.interval !== before.interval) this.#startComparing(rule);
-    if (rule.probed || !before.probed) return;
-    for (const record of this.#records.all()) {
-      const from = record.health.state;
-      if (record.health.release(this.#deps.now())) this.#moved(record, from);
-    }
+    if (before.probed && !rule.probed) this.release();
   }
 
   /** An instance of this subset, none of the excluded; undefined when there is none. */
@@ -114,6 +110,14 @@ export class ServiceBalance implements Outcomes {
     const { health } = record;
     const from = health.state;
     if (healthy ? health.probedUp(this.#deps.now()) : health.probedDown()) this.#moved(record, from);
+  }
+
+  /** Nobody probes any more: a caller may try those that only probes would have brought back. */
+  release(): void {
+    for (const record of this.#records.all()) {
+      const from = record.health.state;
+      if (record.health.release(this.#deps.now())) this.#moved(record, from);
+    }
   }
 
   /** What is known of the instances; for people. */

@@ -6,6 +6,8 @@ import { AGENT_CONNECTS, type OpenedPath, type PickToken } from './outbound-depe
 
 /** How long a probed service may take to answer the end of the connection before it is reset. */
 const LINGER_MS = 1_000;
+/** What a probed service may say in that time. */
+const LINGER_BYTES = 64 * 1024;
 
 /** Nobody called: the agent asks by itself. */
 const AGENT: Origin = { address: undefined, program: undefined };
@@ -19,8 +21,28 @@ export interface ProberDependencies {
 }
 
 /**
- * Asks whether an instance can be reached, by the ways that a connection would take (its agent, and for permissive
- * services past it), and without a byte of payload.
+ * What is said on a channel that has opened. It sets the channel's handler and tells once: whether the answer was good, and
+ * then the channel is the prober's again; or that it was lost.
+ */
+export type Question = (
+  channel: Channel,
+  told: (good: boolean) => void,
+  lost: (why: ChannelClose) => void,
+) => void;
+
+/** How an instance is asked, where a connection is not all that is wanted. */
+export interface Asking {
+  /** Bound on everything, in milliseconds. */
+  readonly timeout: number;
+  readonly question: Question | undefined;
+}
+
+/** Why there is no good answer. `bad`: there is one, and it is not good. */
+type Shortcoming = ChannelClose | 'bad';
+
+/**
+ * Asks whether an instance can be reached, by the ways that a connection would take: its agent, and for permissive
+ * services past it. Without a question not a byte of payload is sent.
  */
 export class Prober {
   readonly #deps: ProberDependencies;
@@ -29,8 +51,8 @@ export class Prober {
     this.#deps = dependencies;
   }
 
-  /** Tells the outcome once, within `agentPatience` and the times of {@link AGENT_CONNECTS}. */
-  probe(service: Service, instance: Instance, done: (outcome: ProbeOutcome) => void): void {
+  /** Tells the outcome once, within `asking.timeout`, or else `agentPatience` and the times of {@link AGENT_CONNECTS}. */
+  probe(service: Service, instance: Instance, done: (outcome: ProbeOutcome) => void, asking?: Asking): void {
     const deps = this.#deps;
     const token = deps.started(service, instance);
     const finish = (outcome: ProbeOutcome): void => {
@@ -43,16 +65,26 @@ export class Prober {
     const mayBypass = opened.path === 'tunnel' && service.mode === 'permissive';
     const { agentPatience, connectTimeout } = deps.settings();
     const patience = mayBypass ? agentPatience : agentPatience + AGENT_CONNECTS * connectTimeout;
-    this.#try(opened.channel, opened.viaAgent ? patience : undefined, (why) => {
-      if (mayBypass && why?.source === 'peer' && why.reason !== 'denied') {
+    const timeout = asking?.timeout;
+    const half = timeout === undefined ? undefined : timeout / 2;
+    // Where there is a way past the agent, there must be time left for it.
+    const most = mayBypass ? half : timeout;
+    const bound = opened.viaAgent ? Math.min(patience, most ?? patience) : timeout;
+    this.#try(opened.channel, bound, asking?.question, (why) => {
+      if (mayBypass && isAgents(why)) {
         const past = deps.past(service, instance, AGENT);
-        this.#try(past, undefined, (last) => finish(outcomeOf(last)));
+        this.#try(past, half, asking?.question, (last) => finish(outcomeOf(last)));
       } else finish(outcomeOf(why));
     });
   }
 
-  /** Opens and closes; tells why it did not open. `bound`: milliseconds, for channels that have none of their own. */
-  #try(channel: Channel, bound: number | undefined, over: (why: ChannelClose | undefined) => void): void {
+  /** Opens, asks and ends; tells what was wrong. `bound`: milliseconds, for channels that have none of their own. */
+  #try(
+    channel: Channel,
+    bound: number | undefined,
+    question: Question | undefined,
+    over: (why: Shortcoming | undefined) => void,
+  ): void {
     const { after } = this.#deps;
     let late = false;
     const calm =
@@ -62,17 +94,22 @@ export class Prober {
             late = true;
             channel.reset('timeout');
           });
+    const lost = (why: ChannelClose): void => {
+      calm();
+      over(late ? { reason: 'timeout', delivered: why.delivered, source: 'peer' } : why);
+    };
+    const told = (good: boolean): void => {
+      calm();
+      leave(channel, after);
+      over(good ? undefined : 'bad');
+    };
     channel.handler = {
       ...silent,
       open: () => {
-        calm();
-        leave(channel, after);
-        over(undefined);
+        if (question === undefined) told(true);
+        else question(channel, told, lost);
       },
-      close: (why) => {
-        calm();
-        over(late ? { reason: 'timeout', delivered: false, source: 'peer' } : why);
-      },
+      close: lost,
     };
   }
 }
@@ -82,13 +119,26 @@ const silent: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
 /** Ends a connection that has shown what it was made for; what the service says meanwhile is not heard. */
 function leave(channel: Channel, after: ProberDependencies['after']): void {
   const calm = after(LINGER_MS, () => channel.reset());
-  channel.handler = { ...silent, close: () => calm() };
+  let heard = 0;
+  channel.handler = {
+    ...silent,
+    data: (bytes) => {
+      heard += bytes.length;
+      if (heard > LINGER_BYTES) channel.reset();
+    },
+    close: () => calm(),
+  };
   channel.resume();
   channel.end();
 }
 
-function outcomeOf(why: ChannelClose | undefined): ProbeOutcome {
-  // Access rules turn agents away as well; their word is that the instance is theirs, and callers are told the rest.
-  if (why === undefined || (why.reason === 'denied' && why.source === 'callee')) return 'reached';
-  return meansUnreached(why.reason) ? 'unreached' : 'unknown';
+/** The other agent is to blame, and nothing was said about the instance. */
+function isAgents(why: Shortcoming | undefined): boolean {
+  return typeof why === 'object' && !why.delivered && why.source === 'peer' && why.reason !== 'denied';
+}
+
+function outcomeOf(why: Shortcoming | undefined): ProbeOutcome {
+  if (why === undefined) return 'reached';
+  if (why === 'bad') return 'unreached';
+  return meansUnreached(why.reason) || why.reason === 'done' ? 'unreached' : 'unknown';
 }

@@ -1,3 +1,4 @@
+import type { ActiveProbes } from '../../balance/active-probes.ts';
 import { Balancer } from '../../balance/balancer.ts';
 import type { Outages } from '../../balance/outages.ts';
 import type { SourcePorts } from '../../caller/source-ports.ts';
@@ -33,6 +34,7 @@ import { workerProtocols } from './protocols.ts';
 import { WorkerLimits } from './worker-limits.ts';
 import type { WorkerMetrics } from './worker-metrics.ts';
 import { workerOutages } from './worker-outages.ts';
+import { workerProbes } from './worker-probes.ts';
 
 interface EgressOptions {
   readonly log: Log;
@@ -66,6 +68,7 @@ export class Egress {
   readonly #options: EgressOptions;
   readonly #balancer: Balancer;
   readonly #outages: Outages;
+  readonly #probes: ActiveProbes;
   readonly #callers: CallerSource;
   readonly #exempt = new ExemptCallers();
   readonly #http: HttpOutbound;
@@ -82,10 +85,12 @@ export class Egress {
       policy: options.policy,
       onTransition: (transition) => {
         metrics.health(transition);
-        const { service, instance, from, to } = transition;
-        log.info({ service, instance, from, to }, `instance: ${from} → ${to}`);
-        options.onEvent({ kind: 'ejection', service, instance, text: `${from} → ${to}` });
+        const { service, instance, from, to, reason } = transition;
+        log.info({ service, instance, from, to, reason }, `instance: ${from} → ${to}`);
+        options.onEvent({ kind: 'ejection', service, instance, text: `${from} → ${to} (${reason})` });
       },
+      onForgotten: (service) => metrics.forgotten(service),
+      onUse: (service) => this.#probes.inUse(service),
     });
     const { backoffBase, backoffMax } = settings.config.tunnel;
     this.gateways = new Gateways({
@@ -97,11 +102,13 @@ export class Egress {
     this.paths = this.#makePaths();
     this.#callers = new CallerSource(log);
     this.#outages = this.#makeOutages();
+    this.#probes = this.#makeProbes();
     const search = this.#searchDependencies();
     this.#http = new HttpOutbound({
       ...search,
       node: settings.node,
       requests: options.requests,
+      limits: this.#limits,
       reusing: (service, instance) => this.#balancer.started(service, instance),
       direct: (endpoint) => options.lastLeg.direct(endpoint),
       shared: {
@@ -133,6 +140,7 @@ export class Egress {
     this.#snapshot = snapshot;
     this.#balancer.use(snapshot);
     this.#outages.use(snapshot);
+    this.#probes.use(snapshot);
     this.#http.use(snapshot);
     this.#limits.services.sweep((service) => snapshot.services.has(service));
   }
@@ -140,6 +148,7 @@ export class Egress {
   /** Policies have changed. */
   usePolicies(): void {
     this.#balancer.usePolicies();
+    this.#probes.usePolicies();
   }
 
   /** What this worker knows of the instances that it has used; for people. */
@@ -161,6 +170,7 @@ export class Egress {
   /** Nothing is probed any more. Connections that live go on; those for requests end with the one they have. */
   drain(): void {
     this.#outages.stop();
+    this.#probes.stop();
     this.#http.drain();
   }
 
@@ -205,6 +215,20 @@ export class Egress {
       settings: () => this.#config.balance,
       interval: () => this.#config.balance.probeInterval,
       onChange: onOutages,
+      probed: (service, outcome) => metrics.probed(service, outcome),
+    });
+  }
+
+  #makeProbes(): ActiveProbes {
+    const { poller, metrics, policy } = this.#options;
+    return workerProbes({
+      policy: (service) => policy(service).probe,
+      open: (service, instance, origin) => this.paths.open(service, instance, origin),
+      past: (service, instance, origin) => this.paths.past(service, instance, origin),
+      after: (milliseconds, expired) => poller.deadlines.after(milliseconds, expired),
+      settings: () => this.#config.balance,
+      report: (service, instance, healthy) => this.#balancer.probed(service, instance, healthy),
+      release: (service) => this.#balancer.release(service),
       probed: (service, outcome) => metrics.probed(service, outcome),
     });
   }
