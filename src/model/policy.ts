@@ -267,15 +267,15 @@ export const emptyPolicySet: PolicySet = Object.freeze({ version: 0, common: noP
 /** Policies by service: one immutable value, swapped whole. Answers are the same object for as long as it is in use. */
 export class Policies {
   readonly version: number;
-  /** Access to some service depends on who calls. */
-  readonly decideAccess: boolean;
+  /** Something depends on which program calls. */
+  readonly needNames: boolean;
   readonly #common: ServicePolicy;
   readonly #services = new Map<string, ServicePolicy>();
 
   constructor(set: PolicySet) {
     this.version = set.version;
     this.#common = set.common;
-    this.decideAccess = [set.common, ...Object.values(set.services)].some(({ access }) => access !== undefined);
+    this.needNames = [set.common, ...Object.values(set.services)].some(dependsOnCaller);
     for (const [name, own] of Object.entries(set.services)) {
       this.#services.set(name, Object.freeze({ ...set.common, ...own }));
     }
@@ -285,4 +285,14 @@ export class Policies {
   for(service: ServiceName): ServicePolicy {
     return this.#services.get(service) ?? this.#common;
   }
+}
+
+function dependsOnCaller({ access, routes = [], rateLimits = [], balance }: ServicePolicy): boolean {
+  const names = ({ callers }: RequestMatch) => callers !== undefined;
+  return (
+    access !== undefined ||
+    balance?.hash?.kind === 'caller' ||
+    rateLimits.some(({ per, matches }) => per.kind === 'caller' || matches.some(names)) ||
+    routes.some(({ matches, sticky }) => sticky?.kind === 'caller' || matches.some(names))
+  );
 }

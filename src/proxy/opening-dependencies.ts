@@ -49,4 +49,6 @@ export interface OutboundDependencies extends SearchDependencies, DetectionDepen
   admit(entry: ConnectionEntry, from: ClientAddress, to: Endpoint, listener: Endpoint): string | undefined;
   /** Whether the allow-list names the caller; undefined until its name is known (`entry.naming`). */
   exempt(entry: ConnectionEntry): boolean | undefined;
+  /** Whether what a caller may do depends on its name, so that nothing is begun before that is known. */
+  needsNames(): boolean;
 }

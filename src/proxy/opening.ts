@@ -13,7 +13,7 @@ import { SharedAddress } from './shared-address.ts';
 export class Opening implements ChannelHandler {
   readonly #client: Channel;
   readonly #entry: ConnectionEntry;
-  readonly #origin: Origin;
+  #origin: Origin;
   readonly #deps: OutboundDependencies;
   #over = false;
 
@@ -29,6 +29,7 @@ export class Opening implements ChannelHandler {
   /** Hands the connection to whoever carries it. `exempt`: nothing of this caller is touched. */
   start(destination: OriginalDestination, exempt: boolean): void {
     if (this.#over) return;
+    this.#lookAgain();
     const known = this.#deps.route(destination);
     const route: OutboundRoute = exempt && mayPass(known, destination) ? { kind: 'passthrough' } : known;
     if (route.kind === 'refuse') {
@@ -49,6 +50,20 @@ export class Opening implements ChannelHandler {
       case 'service':
         this.#toward({ service: route.service, instance: undefined });
     }
+  }
+
+  /** Hands the connection to the explicit proxy, to which it was made. */
+  startExplicit(): void {
+    if (this.#over) return;
+    this.#lookAgain();
+    this.#over = true;
+    this.#deps.explicit(this.#client, this.#entry, this.#origin);
+  }
+
+  /** The caller may have got its name since the connection came. */
+  #lookAgain(): void {
+    const { callerProgram } = this.#entry;
+    if (callerProgram !== this.#origin.program) this.#origin = { ...this.#origin, program: callerProgram };
   }
 
   /** Refuses the caller with an immediate reset: it believes that it is connected, so silence would be a lie. */

@@ -39,20 +39,26 @@ export class Outbound {
    * where it would like to go. The allow-list keeps nobody away who comes by himself.
    */
   acceptExplicit(client: Channel, from: ClientAddress, at: Endpoint): void {
-    const { dependencies } = this;
     const entry = this.#entry(from, at);
-    const refusal = dependencies.admit(entry, from, at, at);
-    if (refusal !== undefined) this.#begin(client, from, entry).refuse('overload', refusal);
-    else dependencies.explicit(client, entry, { address: from, program: entry.callerProgram });
+    const refusal = this.dependencies.admit(entry, from, at, at);
+    const opening = this.#begin(client, from, entry);
+    if (refusal !== undefined) opening.refuse('overload', refusal);
+    else this.#whenNamed(entry, () => opening.startExplicit());
   }
 
-  /** A caller whose name decides whether it is touched at all waits for it, within its bound; others never do. */
   #start(opening: Opening, entry: ConnectionEntry, destination: OriginalDestination): void {
     const { dependencies } = this;
-    const exempt = dependencies.exempt(entry);
-    if (exempt !== undefined) opening.start(destination, exempt);
-    else if (!entry.naming!.wait(() => opening.start(destination, dependencies.exempt(entry) === true)))
-      opening.start(destination, false);
+    this.#whenNamed(entry, () => opening.start(destination, dependencies.exempt(entry) === true));
+  }
+
+  /** A caller whose name decides what becomes of it waits for it, within its bound; others never do. */
+  #whenNamed(entry: ConnectionEntry, then: () => void): void {
+    const waits = this.dependencies.exempt(entry) === undefined || this.#mustBeNamed(entry);
+    if (!waits || !entry.naming!.wait(then)) then();
+  }
+
+  #mustBeNamed({ naming }: ConnectionEntry): boolean {
+    return naming !== undefined && this.dependencies.needsNames();
   }
 
   /** Resets a connection that is one too many, and writes it down. */

@@ -300,11 +300,13 @@ export class UpstreamSearch {
       if (!meansUnreached(why.reason)) this.#unreached = false;
       // Nothing is known against the instance itself. One behind a relay has no route from here, so it is no way out.
       if (why.reason === 'tunnel-lost') this.#mayRepeat(opened.path);
-      if (!agentFailed) token.failed();
+      // The callee's agent does not let this caller in: nothing is known against the instance, and nobody else is asked.
+      const isForbidden = why.reason === 'denied' && why.source === 'callee';
+      if (!agentFailed && !isForbidden) token.failed();
       else if (opened.path === 'tunnel') this.#agentless.push(instance);
       token.finished();
       this.#token = undefined;
-      if (why.delivered) this.#fail(reasonOf(why), why.detail, true);
+      if (why.delivered || isForbidden) this.#fail(reasonOf(why), why.detail, why.delivered);
       else if (opened.past !== true && this.#mayRetry(why)) this.#next(reasonOf(why), why.detail, false);
       else this.#giveUp(reasonOf(why), why.detail, false);
     });

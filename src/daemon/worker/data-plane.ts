@@ -118,6 +118,7 @@ export class NodeDataPlane implements DataPlane {
       },
     };
     this.#egress = new Egress({
+      needsNames: () => this.#policies.needNames,
       ...{ log, own, poller: this.#poller, metrics: this.#metrics, connections: this.#connections },
       lastLeg: this.#lastLeg,
       admitted,

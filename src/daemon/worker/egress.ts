@@ -248,6 +248,7 @@ export class Egress {
       settings: () => this.#config.balance,
       policy: this.#options.policy,
       breaker: (service) => this.#limits.services.breaker(service),
+      overRate: (entry) => this.#limits.overRate(entry),
     };
   }
 

@@ -137,6 +137,7 @@ export class HttpMesh {
         callerService: () => undefined,
         admit: () => undefined,
         exempt: () => false,
+        needsNames: () => false,
       },
       this.live,
     );

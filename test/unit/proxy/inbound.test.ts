@@ -4,7 +4,7 @@ import { RequestGuard } from '../../../src/http/request-guard.ts';
 import { endpointKey, parseEndpoint } from '../../../src/model/address.ts';
 import type { ConnectionRecord } from '../../../src/model/connection.ts';
 import type { PeerIdentity } from '../../../src/model/peer.ts';
-import type { ServicePolicy } from '../../../src/model/policy.ts';
+import type { AccessRule, ServicePolicy } from '../../../src/model/policy.ts';
 import type { InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
 import { applyDelta, emptySnapshot } from '../../../src/model/snapshot.ts';
 import { AccessRecheck } from '../../../src/proxy/access-recheck.ts';
@@ -13,7 +13,7 @@ import { Connections } from '../../../src/proxy/connections.ts';
 import { Delivery } from '../../../src/proxy/delivery.ts';
 import { Inbound } from '../../../src/proxy/inbound.ts';
 import { type RelayDecision, ZoneRelay } from '../../../src/proxy/zone-relay.ts';
-import { MemoryChannel } from './memory-channel.ts';
+import { MemoryChannel, turn } from './memory-channel.ts';
 
 const peer: PeerIdentity = {
   node: 'far' as NodeName,
@@ -40,13 +40,7 @@ const web: Service = {
     draining: false,
   })),
 };
-const snapshot = applyDelta(emptySnapshot, {
-  base: 0,
-  services: [web],
-  removedServices: [],
-  nodes: [],
-  removedNodes: [],
-});
+const noDelta = { base: 0, removedServices: [], nodes: [], removedNodes: [] };
 
 function setup(policy: ServicePolicy = {}) {
   const dialled: { to: string; channel: MemoryChannel }[] = [];
@@ -63,6 +57,8 @@ function setup(policy: ServicePolicy = {}) {
     isOwnAddress: (ip) => ip === '10.0.0.1',
   });
   const now = { policy };
+  const catalogue = { services: [web] };
+  const snapshotNow = () => applyDelta(emptySnapshot, { ...noDelta, services: catalogue.services });
   const decisions: string[] = [];
   const access = new AccessControl({
     policy: () => now.policy,
@@ -75,11 +71,11 @@ function setup(policy: ServicePolicy = {}) {
     (channel, service, owner) => new RequestGuard(channel, service, owner),
   );
   const inbound = new Inbound(
-    { snapshot: () => snapshot, node: 'here' as NodeName, delivery, admitted },
+    { snapshot: snapshotNow, node: 'here' as NodeName, delivery, admitted },
     connections,
   );
-  const recheck = new AccessRecheck({ connections, access, snapshot: () => snapshot });
-  return { inbound, dialled, records, decisions, now, recheck, stream: new MemoryChannel() };
+  const recheck = new AccessRecheck({ connections, access, snapshot: snapshotNow });
+  return { inbound, dialled, records, decisions, now, catalogue, recheck, stream: new MemoryChannel() };
 }
 
 const request = (service: string, instance: string, callerService?: string) => ({
@@ -120,6 +116,150 @@ describe('Inbound', () => {
     expect(stream.refusal?.code).toBe('refused');
     expect(stream.accepted).toBe(false);
     expect(records).toMatchObject([{ reason: 'refused' }]);
+  });
+});
+
+describe('Inbound, under access rules', () => {
+  const rule = (of: Partial<AccessRule>): AccessRule => ({
+    ...{ name: 'x', action: 'deny', callers: ['*'] },
+    ...of,
+  });
+  const rules = (list: readonly AccessRule[], shadow = false): ServicePolicy => ({
+    access: { rules: list, otherwise: 'allow', shadow },
+  });
+  const fromUnit = (unit: string) => ({
+    ...request('web', 'here', 'shop'),
+    callerProgram: `unit:${unit}.service`,
+  });
+
+  it.each([
+    ['unit', 'unit:front'],
+    ['service', 'service:shop'],
+    ['node', 'node:far'],
+  ])('refuses a caller by its %s, with the name of the rule', (_what, pattern) => {
+    const { inbound, dialled, stream, records, decisions } = setup(rules([rule({ callers: [pattern] })]));
+    inbound.accept(fromUnit('front'), stream, peer, 'peer:1');
+    expect(stream.refusal).toEqual({
+      code: 'denied',
+      detail: 'access rule x of web does not let unit:front.service on far as shop call web',
+    });
+    expect([dialled, decisions]).toEqual([[], ['web deny']]);
+    expect(records).toMatchObject([{ reason: 'denied', callerProgram: 'unit:front.service' }]);
+    expect(records[0]!.access).toMatch(/^deny: access rule x of web/);
+  });
+
+  it('lets others through, and writes down what it would deny in shadow', () => {
+    const policy = rules([rule({ callers: ['unit:front'] })], true);
+    const { inbound, dialled, stream, records, decisions } = setup(policy);
+    inbound.accept(fromUnit('front'), stream, peer, 'peer:1');
+    dialled[0]!.channel.handler.open!();
+    stream.close({ reason: 'reset', delivered: true });
+    dialled[0]!.channel.close({ reason: 'reset', delivered: true });
+    expect(decisions).toEqual(['web shadow-deny']);
+    expect(records[0]!.access).toMatch(/^shadow-deny: access rule x of web/);
+  });
+
+  it('ends what lives and may not any more, and nothing else', async () => {
+    const { inbound, dialled, records, decisions, now, recheck } = setup();
+    const streams = ['front', 'back'].map((unit) => {
+      const stream = new MemoryChannel();
+      inbound.accept(fromUnit(unit), stream, peer, 'peer:1');
+      dialled.at(-1)!.channel.handler.open!();
+      return stream;
+    });
+    now.policy = rules([rule({ callers: ['unit:front'] })], true);
+    recheck.start();
+    await turn();
+    expect(streams.map(({ resetWith }) => resetWith)).toEqual([undefined, undefined]);
+    now.policy = rules([rule({ callers: ['unit:front'] })]);
+    recheck.start();
+    await turn();
+    expect(streams.map(({ resetWith }) => resetWith)).toEqual(['denied', undefined]);
+    expect(dialled.map(({ channel }) => channel.resetWith)).toEqual(['denied', undefined]);
+    expect(records).toMatchObject([{ callerProgram: 'unit:front.service', reason: 'denied' }]);
+    expect(decisions).toEqual(['web deny']);
+  });
+
+  it('asks about thousands of connections in slices', async () => {
+    const { inbound, dialled, now, recheck, records } = setup();
+    for (let i = 0; i < 1200; i++) {
+      inbound.accept(fromUnit('front'), new MemoryChannel(), peer, 'peer:1');
+      dialled.at(-1)!.channel.handler.open!();
+    }
+    now.policy = rules([rule({})]);
+    recheck.start();
+    await turn();
+    expect(records.length).toBeLessThan(1200);
+    await turn();
+    await turn();
+    await turn();
+    expect(records).toHaveLength(1200);
+  });
+
+  describe('of requests', () => {
+    const policy = rules([rule({ paths: [{ kind: 'prefix', value: '/admin' }] })]);
+    const get = (path: string) => Buffer.from(`GET ${path} HTTP/1.1\r\nhost: web\r\n\r\n`);
+
+    function http(first: ServicePolicy) {
+      const made = setup(first);
+      made.catalogue.services = [{ ...web, protocol: 'http' }];
+      const { inbound, stream, dialled } = made;
+      inbound.accept(fromUnit('front'), stream, peer, 'peer:1');
+      dialled[0]!.channel.handler.open!();
+      return { ...made, server: dialled[0]!.channel };
+    }
+
+    it('answers 403 to those that are denied, and passes others on', async () => {
+      const { stream, server, decisions } = http(policy);
+      stream.handler.data(get('/admin'));
+      await turn();
+      expect(stream.text).toMatch(
+        /^HTTP\/1.1 403 Forbidden\r\n(?:.*\r?\n)*.*mesh-error: denied\r\n(?:.*\r?\n)*.*access rule x of web/,
+      );
+      expect(server.text).toBe('');
+      stream.handler.data(get('/'));
+      expect(server.text).toBe('GET / HTTP/1.1\r\nhost: web\r\n\r\n');
+      expect(decisions).toEqual(['web deny', 'web allow']);
+    });
+
+    it('decides by the rules of now, and finishes what is under way', async () => {
+      const { stream, server, now, recheck } = http(policy);
+      stream.handler.data(get('/'));
+      now.policy = rules([rule({ methods: ['GET'] })]);
+      recheck.start();
+      await turn();
+      server.handler.data(Buffer.from('HTTP/1.1 204 No Content\r\n\r\n'));
+      expect(stream.text).toMatch(/^HTTP\/1.1 204 /);
+      stream.handler.data(get('/'));
+      await turn();
+      expect(stream.text).toMatch(/HTTP\/1.1 403 /);
+    });
+
+    it('cuts what nobody reads when rules begin to speak of requests', async () => {
+      const { stream, now, recheck, records } = http({});
+      now.policy = policy;
+      recheck.start();
+      await turn();
+      expect(stream.resetWith).toBe('denied');
+      expect(records[0]!.detail).toMatch(/nobody reads/);
+    });
+
+    it('cuts a WebSocket that may not be any more', async () => {
+      const { stream, server, now, recheck } = http(policy);
+      stream.handler.data(
+        Buffer.from('GET /ws HTTP/1.1\r\nhost: web\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n'),
+      );
+      server.handler.data(
+        Buffer.from('HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n'),
+      );
+      recheck.start();
+      await turn();
+      expect(stream.resetWith).toBeUndefined();
+      now.policy = rules([rule({ paths: [{ kind: 'exact', value: '/ws' }] })]);
+      recheck.start();
+      await turn();
+      expect(stream.resetWith).toBe('denied');
+    });
   });
 });
 

@@ -123,6 +123,7 @@ function setup(route: OutboundRoute, overrides: Partial<OutboundDependencies> = 
       callerService: () => undefined,
       admit: () => undefined,
       exempt: () => false,
+      needsNames: () => false,
       policy: () => noPolicy,
       settings: () => ({ attempts: 3, replayBuffer: 10, agentPatience: 1000, connectTimeout: 5000 }),
       reached: (_service, { id }) => evidence.push(`${id} reached`),
@@ -206,6 +207,37 @@ describe('Outbound', () => {
     }
   });
 
+  it('waits for every name where access depends on it, and tells the name onward', () => {
+    const naming = new Naming(unknownIdentity, 'cgroup:7');
+    const told: (string | undefined)[] = [];
+    const explicit: (string | undefined)[] = [];
+    const { outbound, client } = setup(
+      { kind: 'service', service: service('strict', [instance('1')]) },
+      {
+        admit: (entry) => {
+          entry.callerProgram = 'unknown';
+          entry.naming = naming;
+          naming.wait(({ text }) => {
+            entry.callerProgram = text;
+            entry.naming = undefined;
+          });
+          return undefined;
+        },
+        needsNames: () => true,
+        open: (_service, _instance, { program }) => {
+          told.push(program);
+          return { channel: new MemoryChannel(), path: 'tunnel', viaAgent: true };
+        },
+        explicit: (_client, _entry, { program }) => explicit.push(program),
+      },
+    );
+    outbound.accept(client, from, destination, listener);
+    outbound.acceptExplicit(new MemoryChannel(), from, listener);
+    expect([told, explicit]).toEqual([[], []]);
+    naming.settle(identityOf({ unit: 'front.service' }));
+    expect([told, explicit]).toEqual([['unit:front.service'], ['unit:front.service']]);
+  });
+
   it('refuses a connection to the capture port itself', () => {
     const { outbound, client, records } = setup({ kind: 'passthrough' });
     outbound.accept(client, from, undefined, listener);
@@ -268,6 +300,18 @@ describe('Outbound', () => {
     denied.opened[0]!.channel.close({ reason: 'denied', delivered: false, source: 'peer' });
     expect(denied.direct).toEqual([]);
     expect(denied.client.resetWith).toBe('denied');
+  });
+
+  it('takes the word of an agent that lets its caller not in for all of them, and not against the instance', () => {
+    const web = service('permissive', [instance('1'), instance('2'), instance('3')]);
+    const { outbound, client, opened, direct, outcomes, records } = setup({ kind: 'service', service: web });
+    outbound.accept(client, from, destination, listener);
+    opened[0]!.channel.close(agentGone);
+    opened[1]!.channel.close({ reason: 'denied', delivered: false, source: 'callee', detail: 'rule x' });
+    expect([opened.length, direct.length]).toEqual([2, 0]);
+    expect(client.resetWith).toBe('denied');
+    expect(outcomes).toEqual(['1 finished', '2 finished']);
+    expect(records).toMatchObject([{ reason: 'denied', detail: 'rule x' }]);
   });
 
   it('goes past an agent that does not answer, unless bytes are with it already', async () => {

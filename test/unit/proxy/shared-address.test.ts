@@ -70,6 +70,7 @@ function setup(
       callerService: () => undefined,
       admit: () => undefined,
       exempt: () => options.exempt ?? false,
+      needsNames: () => false,
     },
     new Connections('0', { started: () => {}, ended: (record) => records.push(record) }),
   );
