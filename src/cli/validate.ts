@@ -33,6 +33,8 @@ Examples:
     )
     .action(async (paths: readonly string[], _options: unknown, command: Command) => {
       const { files, policies } = await sorted(paths);
+      if (files.length > 1)
+        throw new CliError(exitCodes.usage, `${files.join(' and ')}: one configuration file at a time`);
       const problems: Problem[] = [];
       const checked: string[] = [];
       for (const file of paths.length === 0 ? [undefined] : files) {
@@ -40,7 +42,7 @@ Examples:
         checked.push(configFileOf(sources));
         problems.push(...(await configProblems(() => loadConfig(sources))));
       }
-      if (policies.length > 0) {
+      if (files.length < paths.length) {
         checked.push(...paths.filter((path) => !files.includes(path)));
         problems.push(...problemsOf(() => policiesOf(policies)));
       }

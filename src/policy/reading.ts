@@ -109,7 +109,10 @@ function check(
   const result = documentSchema.safeParse(value);
   if (result.success) return { document: result.data };
   const issues = result.error.issues.slice(0, MOST_PROBLEMS);
-  return { findings: issues.flatMap((issue) => explain(issue, value, longSchema)) };
+  const findings = issues.flatMap((issue) => explain(issue, value, longSchema));
+  // A document in which nothing is said because of a slip in a key has one mistake, not two.
+  const slipped = findings.some(({ aboutKey, path }) => aboutKey && path.length === 1);
+  return { findings: slipped ? findings.filter(({ path }) => path.length > 0) : findings };
 }
 
 /** Path of a key `__proto__`, which maps of JavaScript lose without a word. */

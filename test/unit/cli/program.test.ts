@@ -59,7 +59,7 @@ describe('the command line', () => {
     [['status', 'x'], 2, 'Allowed choices are agent, services'],
     [['status', '-o', 'yaml'], 2, 'Expected table or json'],
     [['check', '-o', 'long'], 2, 'Expected table, json or short'],
-    [['validate', 'a', 'b'], 2, 'too many arguments'],
+    [['validate', 'a', 'b'], 2, 'a and b: one configuration file at a time'],
     [['rules', 'print', '--uid', 'x'], 2, '--uid x: expected a number'],
     [['ca', 'issue', 'n'], 2, 'of no use'],
     [['ca', 'init', '--days', '0'], 2, 'expected a number of days'],
