@@ -37,6 +37,7 @@ export class Carriage implements ChannelHandler, Seeker {
 
   /** Finds an instance. */
   toward(target: SearchTarget, origin: Origin): void {
+    if (this.#heldBack()) return;
     this.#search = new UpstreamSearch(target, origin, this.#deps, this.#entry, this);
     this.#search.start();
   }
@@ -44,11 +45,16 @@ export class Carriage implements ChannelHandler, Seeker {
   /** Goes on with a search whose seeker passes on what it is told; `opened` is the attempt at hand. */
   follow(search: UpstreamSearch, opened: OpenedPath | undefined): void {
     this.#search = search;
-    if (opened !== undefined) this.trying(opened);
+    if (!this.#heldBack() && opened !== undefined) this.trying(opened);
   }
 
   /** Goes by a way that is open already, and on which nothing was written. */
   along({ channel, token }: FoundUpstream): void {
+    this.#upstream = channel;
+    if (this.#heldBack()) {
+      token.finished();
+      return;
+    }
     const room = this.#say(channel);
     this.#join(channel, token, room);
   }
@@ -68,6 +74,14 @@ export class Carriage implements ChannelHandler, Seeker {
       close: (why) => this.#refuse(reasonOf(why), why.detail),
     };
     this.#say(upstream);
+  }
+
+  /** Refuses a connection that is over a rate limit. */
+  #heldBack(): boolean {
+    const limit = this.#deps.overRate?.(this.#entry);
+    if (limit === undefined) return false;
+    this.#refuse('overload', `rate limit: ${limit}`);
+    return true;
   }
 
   /** Refuses the caller with an immediate reset: it believes that it is connected, so silence would be a lie. */

@@ -2,6 +2,7 @@ import type { Channel } from '../io/channel.ts';
 import type { ConnectionPath, EndReason } from '../model/connection.ts';
 import type { ServicePolicy, Subset } from '../model/policy.ts';
 import type { Instance, Service, ServiceName } from '../model/service.ts';
+import type { ConnectionEntry } from './connections.ts';
 import type { Origin } from './origin.ts';
 
 /** Where a captured connection goes; what route.lookup answers, seen from here. */
@@ -81,6 +82,8 @@ export interface SearchDependencies {
   settings(): OutboundSettings;
   /** What operators say of a service, as of now; the same object for as long as it is in use. */
   policy(service: ServiceName): ServicePolicy;
+  /** The rate limit that this connection is over, by name; undefined: none. Absent: there are none. */
+  overRate?(entry: ConnectionEntry): string | undefined;
   /** Undefined for a service without bounds. */
   breaker(service: ServiceName): ConnectBreaker | undefined;
 }

@@ -3,9 +3,11 @@ import { mapShared } from '../../io/shared-memory.ts';
 import { RateLimits } from '../../limit/rate-limits.ts';
 import { ServiceLimits } from '../../limit/service-limits.ts';
 import { SHARED_BYTES, SharedBuckets } from '../../limit/shared-buckets.ts';
+import { parseEndpoint } from '../../model/address.ts';
 import { reasonOf } from '../../model/errors.ts';
 import type { ServicePolicy } from '../../model/policy.ts';
 import type { ServiceName } from '../../model/service.ts';
+import type { ConnectionEntry } from '../../proxy/connections.ts';
 import type { Log } from '../../telemetry/log.ts';
 import type { WorkerSettings } from '../control/messages.ts';
 import type { WorkerEvent } from '../events.ts';
@@ -27,11 +29,13 @@ interface WorkerLimitsOptions {
 export class WorkerLimits {
   readonly services: ServiceLimits;
   readonly rates: RateLimits;
+  readonly #policy: WorkerLimitsOptions['policy'];
   #buckets: SharedBuckets | undefined;
   #mapped = false;
 
   constructor(options: WorkerLimitsOptions) {
     const { log, metrics, settings, policy, onEvent } = options;
+    this.#policy = policy;
     this.services = new ServiceLimits({
       policy,
       workers: () => workerCount(settings().config),
@@ -49,6 +53,19 @@ export class WorkerLimits {
       now: () => process.hrtime.bigint(),
       onRefused: (service, limit) => metrics.rateLimited(service, limit),
     });
+  }
+
+  /** The rate limit that an opaque connection is over, by name; undefined: none. */
+  overRate({ service, start, callerProgram }: ConnectionEntry): string | undefined {
+    if (service === undefined) return undefined;
+    const policy = this.#policy(service);
+    if (policy.rateLimits === undefined) return undefined;
+    const { callerService, callerNode, callerAddress } = start;
+    const caller = {
+      ...{ service: callerService, node: callerNode, program: callerProgram },
+      address: parseEndpoint(callerAddress)?.ip,
+    };
+    return this.rates.admit(service, policy, caller, undefined)?.limit;
   }
 
   /** Mapped with the first limit that is asked for: most hosts have none. */
