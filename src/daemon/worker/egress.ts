@@ -110,7 +110,6 @@ export class Egress {
       requests: options.requests,
       limits: this.#limits,
       reusing: (service, instance) => this.#balancer.started(service, instance),
-      limits: this.#limits,
       direct: (endpoint) => options.lastLeg.direct(endpoint),
       shared: {
         route: (destination) => lookup(this.#snapshot, destination, options.own),
