@@ -46,6 +46,21 @@ build_program() {
   ) 9>"$root/node_modules/.mesh-node-build"
 }
 
+# Builds what runs beside the program, into build/: the benchmark, the demo, and the programs that tests start.
+build_tools() {
+  (
+    flock 9
+    cd "$root"
+    local stamp=build/.built
+    local sources=(src bench test package.json package-lock.json tsconfig.json tsconfig.tools.json)
+    if [ -e "$stamp" ] && [ -z "$(find "${sources[@]}" -type f ! -name '*.test.ts' -newer "$stamp" -print -quit)" ]; then return 0; fi
+    local begun
+    begun=$(mktemp "$root/node_modules/.mesh-node-begun.XXXX")
+    node_modules/.bin/tsc -p tsconfig.tools.json || exit 1
+    mv "$begun" "$stamp"
+  ) 9>"$root/node_modules/.mesh-node-build-tools"
+}
+
 # Prints the comment at the head of the running script, and ends it.
 usage() {
   sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"

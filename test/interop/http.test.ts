@@ -39,7 +39,7 @@ beforeAll(async () => {
   await writeFile(payload, Buffer.alloc(3_000_001, 'what goes up must come down '));
   await startServers();
   const program = await Program.prepare(topology);
-  const authority = await Authority.create(program, join(topology.directory, 'ca'));
+  const authority = await Authority.create(join(topology.directory, 'ca'));
   const catalogue = {
     services: all.map((name) => ({
       ...{ name, protocol: 'http' },

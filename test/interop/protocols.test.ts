@@ -60,7 +60,7 @@ beforeAll(async () => {
     ...[['own', SHARED] as const, ['plain', TLS] as const, ...Object.entries(NAMED)].map(tlsServer),
   ]);
   const program = await Program.prepare(topology);
-  const authority = await Authority.create(program, join(topology.directory, 'ca'));
+  const authority = await Authority.create(join(topology.directory, 'ca'));
   const instances = (port: number) =>
     families.map((family) => ({ address: at(b.address(family), port), node: 'b', zone: 'dc1' }));
   const catalogue = {

@@ -98,7 +98,7 @@ beforeAll(async () => {
     hosts: { a: { lan: 1 }, b: { lan: 2 } },
   });
   const program = await Program.prepare(topology);
-  const authority = await Authority.create(program, `${topology.directory}/ca`);
+  const authority = await Authority.create(`${topology.directory}/ca`);
   const [onA, onB] = [topology.host('a'), topology.host('b')];
   const catalogue = {
     services: [
@@ -182,8 +182,7 @@ describe('a unit of the system', () => {
     await a.must(['systemctl', 'start', 'holder.service']);
     await waitFor('it holds two', async () => (await a.must(['cat', '/run/holder.service.out'])) === '2 0\n');
     const shown = await waitFor('both are named', async () => {
-      const { stdout } = await a.exec(['mesh-node', 'status', 'connections', '-o', 'json']);
-      const { connections } = JSON.parse(stdout) as { connections: { caller: string }[] };
+      const { connections } = (await a.api('/v1/connections')) as { connections: { caller: string }[] };
       return connections.length === 2 && connections.every(({ caller }) => caller === 'unit:holder.service');
     });
     expect(shown).toBe(true);

@@ -57,7 +57,7 @@ beforeAll(async () => {
   });
   for (const port of [PORT, STRICT]) await trafficServer(b, port);
   const program = await Program.prepare(topology);
-  authority = await Authority.create(program, join(topology.directory, 'ca'));
+  authority = await Authority.create(join(topology.directory, 'ca'));
   mesh = await MeshHost.prepare(a, program, authority, {
     zone: 'dc1',
     grants: { callAs: ['shop'] },

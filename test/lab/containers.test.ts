@@ -38,7 +38,7 @@ beforeAll(async () => {
     hosts: { a: { lan: 1 }, b: { lan: 2 } },
   });
   const program = await Program.prepare(topology);
-  authority = await Authority.create(program, `${topology.directory}/ca`);
+  authority = await Authority.create(`${topology.directory}/ca`);
   const [onA, onB] = [topology.host('a'), topology.host('b')];
   catalogue = {
     services: [

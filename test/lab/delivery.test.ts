@@ -162,7 +162,7 @@ describe('what a service sees of its caller', () => {
     await c.must(['ip', 'route', 'add', 'default', 'via', b.address('ipv4', 'pod')]);
     await c.must(['ip', 'route', 'add', '::/0', 'via', b.address('ipv6', 'pod')]);
     const program = await Program.prepare(topology);
-    const authority = await Authority.create(program, join(topology.directory, 'ca'));
+    const authority = await Authority.create(join(topology.directory, 'ca'));
     // Answers come back whatever the host thinks of packets that could not be answered the way they came.
     await b.must(['sysctl', '-qw', 'net.ipv4.conf.all.rp_filter=1', 'net.ipv4.conf.default.rp_filter=1']);
     await Promise.all([

@@ -38,7 +38,7 @@ beforeAll(async () => {
     ...[webServer(e, OUTSIDE, 'outside'), webServer(e, SHARED, 'shared'), tlsServer()],
   ]);
   const program = await Program.prepare(topology);
-  const authority = await Authority.create(program, join(topology.directory, 'ca'));
+  const authority = await Authority.create(join(topology.directory, 'ca'));
   const hosted = ['web', 'secure', 'alpha', 'beta'];
   const start = (host: Host, proxy: boolean) =>
     MeshHost.start(host, program, authority, {

@@ -44,7 +44,7 @@ beforeAll(async () => {
   machine = await SystemdHost.boot(topology, 'a');
   await Promise.all([PORT, STRICT_PORT].map((port) => nginx(b, port, 'b')));
   const program = await Program.prepare(topology);
-  const authority = await Authority.create(program, join(topology.directory, 'ca'));
+  const authority = await Authority.create(join(topology.directory, 'ca'));
   const catalogue: CatalogueDocument = {
     services: (
       [

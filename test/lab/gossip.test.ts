@@ -18,7 +18,7 @@ describe('a mesh by gossip', () => {
       hosts: { a: { lan: 1 }, b: { lan: 2 }, d: { lan: 4 } },
     });
     const program = await Program.prepare(topology);
-    const authority = await Authority.create(program, join(topology.directory, 'ca'));
+    const authority = await Authority.create(join(topology.directory, 'ca'));
     const names = ['a', 'b', 'd'];
     await Promise.all(
       names.map(async (name) => {

@@ -125,7 +125,7 @@ async function reload(capture: ConfigInput['capture']): Promise<void> {
 const allow = (...lines: string[]) => a.write('/etc/mesh-node/allow-list', `${lines.join('\n')}\n`);
 
 async function rules(): Promise<RulesAnswer> {
-  return JSON.parse(await a.must(['mesh-node', 'status', 'rules', '-o', 'json'])) as RulesAnswer;
+  return (await a.api('/v1/rules')) as RulesAnswer;
 }
 
 const linesOf = (text: string) =>
@@ -239,8 +239,7 @@ describe('a mesh is introduced step by step', () => {
     const shop = ['systemd-run', '--quiet', '--unit=shop', '--collect', '/usr/bin/python3', '-c', HOLD];
     await a.must([...shop, orders.ipv6, '5']);
     expect(await ways(db.ipv4, 3, 'late')).toEqual(all('direct'));
-    const seen = async () =>
-      JSON.parse(await a.must(['mesh-node', 'observe', '-o', 'json'])) as ObserveAnswer;
+    const seen = async () => (await a.api('/v1/observe')) as ObserveAnswer;
     const { calls } = await waitFor('all are seen', async () => {
       const answer = await seen();
       return answer.calls.reduce((sum, { count }) => sum + count, 0) >= 8 && answer;

@@ -165,7 +165,7 @@ async function serve(host: Host): Promise<void> {
 
 async function startAgents(topology: Topology, a: Host, b: Host): Promise<readonly [MeshHost, MeshHost]> {
   const program = await Program.prepare(topology);
-  const authority = await Authority.create(program, join(topology.directory, 'ca'));
+  const authority = await Authority.create(join(topology.directory, 'ca'));
   const catalogue: CatalogueDocument = {
     services: [
       {

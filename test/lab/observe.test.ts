@@ -69,7 +69,7 @@ beforeAll(async () => {
   for (const last of REPLICAS) await b.must(['ip', 'address', 'add', `10.96.1.${last}/24`, 'dev', 'eth0']);
   await Promise.all([trafficServer(b, SERVICE), trafficServer(b, OTHER)]);
   const program = await Program.prepare(topology);
-  const authority = await Authority.create(program, `${topology.directory}/ca`);
+  const authority = await Authority.create(`${topology.directory}/ca`);
   mesh = await Agent.start(a, program, authority, {
     zone: 'dc1',
     grants: { callAs: ['shop'] },

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { StatusAnswer } from '../../src/admin/api.ts';
+import type { ReadyAnswer, StatusAnswer } from '../../src/admin/api.ts';
 import type { AccessLine } from '../support/mesh.ts';
 import { must, waitFor } from '../support/process.ts';
 import { nginx } from '../support/servers.ts';
@@ -89,8 +89,7 @@ const supervisor = (machine: SystemdHost) => machine.show(UNIT, 'MainPID');
 
 /** Process ids of the workers on a that serve. */
 async function workers(): Promise<number[]> {
-  const { stdout } = await a.exec(['mesh-node', 'status', '-o', 'json']);
-  const { workers: all } = JSON.parse(stdout) as StatusAnswer;
+  const { workers: all } = (await a.api('/v1/status')) as StatusAnswer;
   return all.filter(({ state }) => state === 'serving').map(({ pid }) => pid);
 }
 
@@ -208,10 +207,8 @@ describe('systemctl', () => {
     expect(await a.show(UNIT, 'NFileDescriptorStore')).toBe('7');
     expect(await a.show(UNIT, 'StatusText')).toBe('host-a in default');
     expect(await a.host.must(['iptables-save', '-t', 'nat'])).toContain('-A OUTPUT -j MESH_OUT');
-    await waitFor(
-      'ready',
-      async () => (await a.exec(['mesh-node', 'status'])).stdout.match(/^ready +yes$/m) !== null,
-    );
+    await waitFor('ready', async () => ((await a.api('/v1/ready')) as ReadyAnswer).ready);
+    expect(await a.must(['mesh-node', 'status'])).toMatch(/^ready +yes$/m);
     const check = await a.exec(['mesh-node', 'check']);
     expect(check.stdout + check.stderr).not.toContain('✗');
     expect(check.code).toBe(0);

@@ -33,7 +33,7 @@ beforeAll(async () => {
     hosts: { a: { lan: 1 }, b: { lan: 2 } },
   });
   const program = await Program.prepare(topology);
-  const authority = await Authority.create(program, join(topology.directory, 'ca'));
+  const authority = await Authority.create(join(topology.directory, 'ca'));
   a = await SystemdHost.boot(topology, 'a');
   await a.online([`${CLONE}/scripts/install`]);
   const identity = join(topology.directory, 'identity-of-a');
@@ -80,9 +80,7 @@ const configuration = (more = '') => `node: { name: a, zone: ${ZONE}, callAs: sh
 daemon: { workers: 2, drainTimeout: 60s${more} }
 `;
 
-async function status(): Promise<StatusAnswer> {
-  return JSON.parse(await a.must(['mesh-node', 'status', '-o', 'json'])) as StatusAnswer;
-}
+const status = async () => (await a.api('/v1/status')) as StatusAnswer;
 
 const ready = () =>
   waitFor('the agent is ready', async () => {

@@ -3,6 +3,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { adminSocket, type ReadyAnswer, type StatusAnswer } from '../../src/admin/api.ts';
 import type { ConfigInput } from '../../src/config/schema.ts';
+import { initAuthority, issueNode, writeNodeBundle } from '../../src/identity/authority.ts';
 import type { ConnectionRecord } from '../../src/model/connection.ts';
 import type { RequestRecord } from '../../src/model/request.ts';
 import { must, type Outcome, type Running, run, waitFor } from './process.ts';
@@ -24,29 +25,27 @@ async function meshUser(): Promise<User> {
   return { uid: Number(await must(['id', '-u', name])), gid: Number(await must(['id', '-g', name])) };
 }
 
-/** An authority of a test: issues certificates with the product's own command. */
+/** Life of what an authority of a test issues. */
+const LIFE_DAYS = 90;
+
+/** An authority of a test: issues certificates as the product's own command does, in this process. */
 export class Authority {
   readonly directory: string;
-  readonly #program: Program;
 
-  private constructor(directory: string, program: Program) {
+  private constructor(directory: string) {
     this.directory = directory;
-    this.#program = program;
   }
 
-  static async create(program: Program, directory: string): Promise<Authority> {
-    await program.cli(['ca', 'init', '--directory', directory]);
-    return new Authority(directory, program);
+  static async create(directory: string): Promise<Authority> {
+    await initAuthority(directory, { trustDomain: 'mesh', days: LIFE_DAYS, overwrite: false });
+    return new Authority(directory);
   }
 
   /** Certificate of a node, written into `to`. */
   async issue(node: string, to: string, grants: Grants): Promise<void> {
-    await this.#program.cli([
-      ...['ca', 'issue', node, '--directory', this.directory, '--to', to, '--overwrite'],
-      ...(grants.callAs ?? []).flatMap((service) => ['--call-as', service]),
-      ...(grants.host ?? []).flatMap((service) => ['--host', service]),
-      ...(grants.relay === true ? ['--relay'] : []),
-    ]);
+    const { callAs = [], host = [], relay = false } = grants;
+    const bundle = await issueNode(this.directory, { node, callAs, host, relay, days: LIFE_DAYS });
+    await writeNodeBundle(to, bundle, { overwrite: true });
   }
 }
 

@@ -60,7 +60,7 @@ export class Pair {
     });
     try {
       const program = await Program.prepare(topology);
-      const authority = await Authority.create(program, join(topology.directory, 'ca'));
+      const authority = await Authority.create(join(topology.directory, 'ca'));
       const pair = new Pair(topology, program, authority, plan);
       await pair.#startAll(names, prepared);
       return pair;
@@ -124,7 +124,7 @@ export class Pair {
 
   /** An authority that nobody believes. */
   stranger(): Promise<Authority> {
-    return Authority.create(this.#program, join(this.topology.directory, 'stranger'));
+    return Authority.create(join(this.topology.directory, 'stranger'));
   }
 
   host(name: string): Host {

@@ -69,7 +69,7 @@ export class Site {
   /** Makes the authority; nothing runs yet. */
   static async create(topology: Topology): Promise<Site> {
     const program = await Program.prepare(topology);
-    return new Site(topology, program, await Authority.create(program, join(topology.directory, 'ca')));
+    return new Site(topology, program, await Authority.create(join(topology.directory, 'ca')));
   }
 
   /** Starts every agent; `prepared` is told before one starts. */

@@ -1,5 +1,6 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ReadyAnswer } from '../../src/admin/api.ts';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import type { AccessLine, Authority, CatalogueDocument, Grants } from './mesh.ts';
 import { waitFor } from './process.ts';
@@ -68,8 +69,8 @@ export class SystemdAgent {
   async ready(): Promise<void> {
     await waitFor(
       `mesh-node of ${this.machine.host.name} is ready`,
-      async () => /^ready +yes$/m.test((await this.machine.exec(['mesh-node', 'status'])).stdout),
-      { timeoutMs: 20_000 },
+      async () => ((await this.machine.api('/v1/ready')) as ReadyAnswer).ready,
+      { timeoutMs: 60_000 },
     );
   }
 
