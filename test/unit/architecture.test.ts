@@ -82,10 +82,15 @@ const wrong: Readonly<Record<string, readonly (readonly [from: string, to: strin
     ['src/proxy/a.ts', '../daemon/ok.ts'],
     ['src/proxy/b.ts', '../admin/ok.ts'],
     ['src/proxy/d.ts', '../http/ok.ts'],
+    ['src/proxy/e.ts', '../resp/ok.ts'],
   ],
   'http-above-proxy': [
     ['src/http/a.ts', '../daemon/ok.ts'],
     ['src/http/b.ts', '../tunnel/ok.ts'],
+  ],
+  'resp-above-proxy': [
+    ['src/resp/a.ts', '../http/ok.ts'],
+    ['src/resp/b.ts', '../daemon/ok.ts'],
   ],
   'daemon-and-admin-below-cli': [
     ['src/daemon/a.ts', '../cli/ok.ts'],
@@ -116,7 +121,7 @@ describe('the rules themselves', () => {
       'balance',
       'tunnel',
     ];
-    for (const room of [...rooms, 'zone', 'identity', 'proxy', 'http', 'daemon', 'admin', 'cli']) {
+    for (const room of [...rooms, 'zone', 'identity', 'proxy', 'http', 'resp', 'daemon', 'admin', 'cli']) {
       mkdirSync(join(fixture, 'src', room), { recursive: true });
       writeFileSync(join(fixture, 'src', room, 'ok.ts'), 'export const ok = 1;\n');
     }

@@ -70,7 +70,7 @@ test.each<[string, string]>([
   ],
   [
     'services: [{name: a, protocol: foo}]',
-    '1:32: services[0].protocol: found "foo"; expected one of "tcp"|"auto"|"http"|"http2"|"grpc"|"tls"',
+    '1:32: services[0].protocol: found "foo"; expected one of "tcp"|"auto"|"http"|"http2"|"grpc"|"tls"|"redis"',
   ],
   [
     'services: [{name: a, instances: [{address: 10.0.0.1}]}]',
