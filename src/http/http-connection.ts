@@ -89,6 +89,7 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     this.#parser = this.#newParser();
     client.handler = this;
     entry.relay = this;
+    entry.judged = 'requests';
     entry.abort = (end) => {
       this.client.reset(resetCode(end.reason));
       this.#finish(end.reason, end.detail);
@@ -257,6 +258,7 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
   /** It is known where a request goes. */
   #go(head: RequestHead, journal: RequestJournal, aim: Aim | Refused): void {
     if (aim.kind === 'refused') {
+      journal.service = undefined;
       const exchange = new Exchange(head, journal, this, this.#deps);
       this.#exchange = exchange;
       exchange.refuse(aim.status, aim.reason, aim.detail);
@@ -267,6 +269,7 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     journal.service = aim.outside ? undefined : service.name;
     const dependencies = aim.outside ? this.#deps.outside : this.#deps;
     if (head.method === 'CONNECT' && this.#targets.tunnels) {
+      this.#entry.service = journal.service;
       if (service.protocol === 'http' && !aim.outside) {
         this.#enter(journal, aim.target);
         return;

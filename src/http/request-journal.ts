@@ -39,18 +39,30 @@ export class RequestJournal implements SearchJournal {
     sink.started();
   }
 
+  /**
+   * Its connection carries another protocol from now on, and is where the request is. `path`: as it was sent on, where that
+   * is not as it came.
+   */
+  switched(path = this.#head?.path ?? ''): void {
+    this.#place();
+    this.#entry.judged = { method: this.#head?.method ?? '', path };
+  }
+
+  #place(): void {
+    if (this.instance === undefined) return;
+    const entry = this.#entry;
+    entry.instance = this.instance;
+    entry.zone = this.zone;
+    entry.path = this.path;
+  }
+
   /** Writes the request down; later calls change nothing. */
   finish(reason: RequestEndReason, detail: string | undefined): void {
     if (this.#finished) return;
     this.#finished = true;
     const entry = this.#entry;
     entry.attempts = Math.max(entry.attempts, this.attempts);
-    if (this.service !== undefined) entry.service = this.service;
-    if (this.instance !== undefined) {
-      entry.instance = this.instance;
-      entry.zone = this.zone;
-      entry.path = this.path;
-    }
+    this.#place();
     const record = this.#record(reason, detail);
     // The caller's name is on its way: the record waits for it, as a connection's does.
     const waits = entry.naming?.wait(({ caller, text }) =>

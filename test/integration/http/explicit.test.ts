@@ -74,7 +74,19 @@ describe('a request with a whole URL', () => {
     });
     expect(mesh.records.map(({ reused }) => reused)).toEqual([false, false, ...Array(5).fill(true)]);
     await until(() => mesh.connections.length === 1);
+    // It was made to no service.
+    expect(mesh.connections[0]).toMatchObject({ service: undefined, reason: 'done' });
     expect(mesh.active).toBe(0);
+  });
+
+  it('that cannot be read is of no service, whatever the one before was', async () => {
+    await mesh.serve((_request, response) => response.end('in'));
+    const caller = mesh.caller();
+    caller.write('GET http://web/ HTTP/1.1\r\nHost: web\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n');
+    await until(() => caller.ended);
+    expect(mesh.records.map(({ service, status }) => `${service} ${status}`)).toEqual([
+      ...['web 200', 'undefined 400'],
+    ]);
   });
 
   it('waits for the address of an unknown name, and brings its content then', async () => {
@@ -215,6 +227,7 @@ describe('CONNECT', () => {
     caller.socket.resetAndDestroy();
     await until(() => mesh.connections.length === 1);
     expect(mesh.records[0]).toMatchObject({ service: 'web', attempts: 2, reason: 'client-reset' });
+    expect(mesh.connections[0]).toMatchObject({ service: 'web', path: 'local', reason: 'client-reset' });
     expect(mesh.active).toBe(0);
   });
 
