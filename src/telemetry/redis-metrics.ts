@@ -24,7 +24,7 @@ export class RedisMetrics {
 }
 
 /** The handles of one service, resolved when they are needed first. */
-export class ServiceCommands {
+class ServiceCommands {
   readonly #counters: Counters;
   readonly #service: string;
   readonly #ok = new Map<string, CounterHandle>();
