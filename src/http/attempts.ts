@@ -3,6 +3,7 @@ import type { ResponseHead } from '../http1/response-head.ts';
 import type { Channel } from '../io/channel.ts';
 import { type EndReason, resetCode } from '../model/connection.ts';
 import type { Instance, Service } from '../model/service.ts';
+import type { Origin } from '../proxy/origin.ts';
 import type { OpenedPath, PickToken } from '../proxy/outbound-dependencies.ts';
 import {
   type FoundUpstream,
@@ -53,6 +54,8 @@ export class Attempts implements Seeker {
   readonly #journal: RequestJournal;
   readonly #owner: ExchangeOwner;
   readonly #target: SearchTarget;
+  /** Names the request where access rules are asked about it. */
+  readonly #origin: Origin;
   readonly #deps: ExchangeDependencies;
   readonly #user: AttemptsUser;
   #search: UpstreamSearch | undefined;
@@ -82,6 +85,7 @@ export class Attempts implements Seeker {
     this.#journal = journal;
     this.#owner = owner;
     this.#target = owner.target;
+    this.#origin = originOf(asked, owner, dependencies);
     this.#deps = dependencies;
     this.#user = user;
   }
@@ -94,11 +98,10 @@ export class Attempts implements Seeker {
   // The search for an instance.
 
   #find(before: Before): void {
-    const { origin } = this.#owner;
     const opened = this.#owner.takeOpened();
     const wanted = this.#scope(before);
     const scope = opened === undefined ? wanted : { ...wanted, first: opened };
-    const search = new UpstreamSearch(this.#target, origin, this.#deps, this.#journal, this, scope);
+    const search = new UpstreamSearch(this.#target, this.#origin, this.#deps, this.#journal, this, scope);
     this.#search = search;
     search.start();
   }
@@ -120,6 +123,9 @@ export class Attempts implements Seeker {
 
   reuse(service: Service, instance: Instance): ReusedUpstream | undefined {
     if (this.#retries > 0) return undefined;
+    if (this.#origin.request !== undefined && !this.#deps.mayReuse(service, instance, this.#origin)) {
+      return undefined;
+    }
     const pooled = this.#deps.pool.take(service.name, instance, shareOf(service, this.#owner.origin));
     if (pooled === undefined) return undefined;
     this.#pooled = pooled;
@@ -340,4 +346,13 @@ export class Attempts implements Seeker {
     this.#token?.finished();
     this.#token = undefined;
   }
+}
+
+function originOf(
+  { request, plan }: AskedRequest,
+  { origin, target }: ExchangeOwner,
+  deps: ExchangeDependencies,
+) {
+  if (deps.policy(target.service.name).access === undefined) return origin;
+  return { ...origin, request: { method: request.method, path: plan.path ?? request.path } };
 }

@@ -53,6 +53,7 @@ export class ConnectExchange implements CallerExchange, Seeker {
 
   #relay(channel: Channel, token: PickToken): void {
     const journal = this.#journal;
+    journal.switched();
     const ended: SwitchedEnd = (reason, detail, { sent, received }) => {
       token.finished();
       journal.requestBytes = sent;

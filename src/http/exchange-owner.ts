@@ -17,6 +17,8 @@ export interface ExchangeDependencies extends SearchDependencies {
   readonly beyond?: true;
   /** A request goes to this instance on a channel that is open already. */
   reusing(service: Service, instance: Instance): PickToken;
+  /** Whether the request of this origin may go on a channel to this instance that is open already. */
+  mayReuse(service: Service, instance: Instance, origin: Origin): boolean;
   /** Bounds on requests by policy. Absent: there are none. */
   readonly limits?: RequestLimits;
   /** Calls `over` once, after this time and hardly later; the answer takes it back. For few at a time. */

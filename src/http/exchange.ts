@@ -218,6 +218,7 @@ export class Exchange implements CallerExchange, AttemptsUser, ClockedExchange {
     this.#over = true;
     this.clock?.stop();
     const { channel, finished } = this.#attempts!.switched();
+    this.#journal.switched(this.#plan.path);
     this.#owner.switched(
       channel,
       rest,

@@ -23,6 +23,8 @@ export interface HttpOutboundDependencies extends SearchDependencies {
   readonly requests: RequestSink;
   /** A request goes to this instance on a channel that is open already. */
   reusing(service: Service, instance: Instance): PickToken;
+  /** Whether the request of this origin may go on a channel to this instance that is open already. */
+  mayReuse(service: Service, instance: Instance, origin: Origin): boolean;
   /** Bounds on requests by policy. Absent: there are none. */
   readonly limits?: RequestLimits;
   /** As in `ExchangeDependencies`; absent: a timer for each. */

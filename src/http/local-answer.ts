@@ -9,6 +9,7 @@ const phrases: Readonly<Record<number, string>> = {
   307: 'Temporary Redirect',
   308: 'Permanent Redirect',
   400: 'Bad Request',
+  403: 'Forbidden',
   414: 'URI Too Long',
   417: 'Expectation Failed',
   429: 'Too Many Requests',
@@ -51,9 +52,10 @@ export function localAnswerText(answer: LocalAnswer): { readonly head: string; r
 
 /**
  * The status for a request that came to nothing. 504: nobody answered in time. 502: it may have been heard, and no
- * answer came. 503: it was not heard by anybody.
+ * answer came. 403: access rules do not let the caller in. 503: it was not heard by anybody.
  */
 export function failureStatus(reason: EndReason, delivered: boolean): number {
+  if (reason === 'denied' && !delivered) return 403;
   if (reason === 'timeout') return 504;
   return delivered ? 502 : 503;
 }

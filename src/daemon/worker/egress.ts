@@ -110,6 +110,7 @@ export class Egress {
       requests: options.requests,
       limits: this.#limits,
       reusing: (service, instance) => this.#balancer.started(service, instance),
+      mayReuse: (service, instance, origin) => this.paths.mayReuse(service, instance, origin),
       direct: (endpoint) => options.lastLeg.direct(endpoint),
       shared: {
         route: (destination) => lookup(this.#snapshot, destination, options.own),

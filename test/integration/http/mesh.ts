@@ -103,6 +103,7 @@ export class HttpMesh {
       ...search,
       node: 'node-a' as NodeName,
       reusing: () => this.#token(),
+      mayReuse: () => true,
       direct: (endpoint) => this.#dial(endpoint),
       shared: {
         route: () => this.shared ?? this.#route(),

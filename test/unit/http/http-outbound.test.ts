@@ -101,6 +101,7 @@ beforeEach(() => {
     pick: (of, exclude) => of.instances.find((candidate) => !exclude.has(candidate)),
     started: token,
     reusing: token,
+    mayReuse: () => true,
     direct: () => new MemoryChannel(),
     shared: { route: () => ({ kind: 'passthrough' }), named: () => undefined },
     explicit: {
