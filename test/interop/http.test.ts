@@ -57,7 +57,7 @@ beforeAll(async () => {
       }),
     ),
   )) as [MeshHost];
-}, 60_000);
+});
 afterAll(() => topology?.stop());
 
 async function startServers(): Promise<void> {

@@ -190,7 +190,7 @@ describe('what a service sees of its caller', () => {
       for (const family of families)
         await waitFor(`${host.name} intercepts ${family}`, () => ask(host, b.address(family), NGINX_PROXY));
     }
-  }, 60_000);
+  });
 
   afterAll(async () => {
     await topology?.stop();

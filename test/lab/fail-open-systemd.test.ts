@@ -163,7 +163,7 @@ test('it fails to start again and again: what holds goes on holding', async () =
   const restarts = async (): Promise<number> => Number(await machine.show(UNIT, 'NRestarts'));
   const before = await restarts();
   await waitFor('it was tried a few times', async () => (await restarts()) > before + 2, {
-    timeoutMs: 20_000,
+    timeoutMs: 60_000,
   });
   await everythingBy('direct', DIRECT_WITHIN_MS + SLACK_MS);
   await strictIs('curl 7');

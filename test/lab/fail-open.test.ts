@@ -240,7 +240,7 @@ describe('SIGSTOP', () => {
     await script('serving');
     await everythingBy('mesh');
     await strictIs('mesh');
-  }, 60_000);
+  });
 });
 
 describe('bypass', () => {

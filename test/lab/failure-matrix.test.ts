@@ -115,7 +115,7 @@ beforeAll(async () => {
     const served = async () => (await knock(topology.host('a'), to, port)).echoed === 1;
     await waitFor(`the mesh serves ${to}:${port}`, served, { timeoutMs: 30_000 });
   }
-}, 180_000);
+});
 
 afterAll(async () => {
   try {

@@ -13,7 +13,7 @@ const FAMILIES = ['ipv4', 'ipv6'] as const;
 const HANG_MS = 2000;
 const HEARTBEAT_MS = 500;
 /** What a new worker takes to start, on a machine that does other things as well. */
-const START_MS = 5000;
+const START_MS = 10_000;
 
 let pair: Pair;
 let killed: string[];

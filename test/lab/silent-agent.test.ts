@@ -136,8 +136,8 @@ describe.each(['killed', 'stopped', 'cut off'])('the agent of the other host is 
     await restore?.();
     restore = undefined;
     const back = await waitFor('the tunnel is used again', async () => (await call(CLOSED)).echoed === 1, {
-      timeoutMs: 20_000,
-      intervalMs: 200,
+      timeoutMs: 30_000,
+      intervalMs: 50,
     });
     expect(back).toBe(true);
     expect(await clear.closed.attempts(), 'nothing strict went in the clear').toBe(0);

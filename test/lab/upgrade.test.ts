@@ -131,7 +131,7 @@ async function close(held: readonly Held[]): Promise<void> {
 /** Workers that finish have done so. */
 async function leftoversEnd(): Promise<void> {
   await waitFor('leftovers have ended', async () => (await status()).leftovers.length === 0, {
-    timeoutMs: 20_000,
+    timeoutMs: 60_000,
   });
 }
 
@@ -170,7 +170,7 @@ describe('workers without a supervisor', () => {
     await undisturbed(async () => {
       await lose(pid);
       await waitFor('systemd has noticed', async () => (await supervisor()) !== pid, {
-        timeoutMs: 15_000,
+        timeoutMs: 30_000,
         intervalMs: 5,
       });
       expect(await withdrawn(), 'the rules stand while workers serve').toBe(false);

@@ -93,7 +93,7 @@ describe('zone-agents that die under load', () => {
     await site.mesh(second).start();
     for (const family of FAMILIES) {
       await waitFor('it is reached again', async () => (await reach(family)).echoed === 1, {
-        timeoutMs: 15_000,
+        timeoutMs: 30_000,
         intervalMs: 100,
       });
     }

@@ -79,7 +79,7 @@ export class Program {
 
   /** Runs a command of the product as root in the machine's namespace. */
   cli(args: readonly string[]): Promise<string> {
-    return must([process.execPath, this.main, ...args], { timeoutMs: 30_000 });
+    return must([process.execPath, this.main, ...args], { timeoutMs: 60_000 });
   }
 }
 
@@ -272,7 +272,7 @@ export class MeshHost {
     return this.#running;
   }
 
-  async ready(timeoutMs = 20_000): Promise<void> {
+  async ready(timeoutMs = 60_000): Promise<void> {
     let last: ReadyAnswer | undefined;
     try {
       await waitFor(
@@ -292,7 +292,7 @@ export class MeshHost {
   api(path: string, method: 'GET' | 'POST' = 'GET'): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const question = request(
-        { socketPath: adminSocket(join(this.directory, 'run')), path, method, timeout: 5000 },
+        { socketPath: adminSocket(join(this.directory, 'run')), path, method, timeout: 10_000 },
         (answer) => {
           let text = '';
           answer.setEncoding('utf8').on('data', (part: string) => {
@@ -307,7 +307,7 @@ export class MeshHost {
           });
         },
       );
-      question.on('timeout', () => question.destroy(new Error(`no answer to ${path} within 5 s`)));
+      question.on('timeout', () => question.destroy(new Error(`no answer to ${path} within 10 s`)));
       question.on('error', reject);
       question.end();
     });
@@ -320,7 +320,7 @@ export class MeshHost {
   /** The product's command line on this host, with its configuration, as root. */
   cli(args: readonly string[]): Promise<Outcome> {
     return this.host.exec([process.execPath, this.#program.main, ...args, '--config', this.configFile], {
-      timeoutMs: 30_000,
+      timeoutMs: 60_000,
     });
   }
 
@@ -393,7 +393,7 @@ export class MeshHost {
 
   /** Ends the daemon as systemd would; resolves with its exit code. */
   stop(): Promise<number> {
-    return this.running.stop('SIGTERM', 15_000);
+    return this.running.stop('SIGTERM', 30_000);
   }
 }
 

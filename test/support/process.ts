@@ -19,7 +19,10 @@ export interface RunOptions {
 
 /** A test program that says more than this is wrong; what is beyond is dropped. */
 const MAX_OUTPUT_BYTES = 8 * 1024 * 1024;
-const DEFAULT_TIMEOUT_MS = 20_000;
+/** Longer than anything takes on a busy machine: only what hangs meets it. */
+const DEFAULT_TIMEOUT_MS = 60_000;
+/** How long is waited for a condition that no promise of the product bounds: a test that measures says its own. */
+const WAIT_MS = 30_000;
 
 class Output {
   readonly #chunks: Buffer[] = [];
@@ -178,7 +181,7 @@ export async function waitFor<T>(
   condition: () => Promise<T | undefined | false> | T | undefined | false,
   options: { readonly timeoutMs?: number; readonly intervalMs?: number; readonly alive?: Running } = {},
 ): Promise<T> {
-  const timeoutMs = options.timeoutMs ?? 10_000;
+  const timeoutMs = options.timeoutMs ?? WAIT_MS;
   const deadline = performance.now() + timeoutMs;
   let last: unknown;
   for (;;) {

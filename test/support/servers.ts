@@ -130,7 +130,7 @@ export async function postgres(host: Host, port = 5432): Promise<Running> {
   await waitFor(
     `PostgreSQL of ${host.name} answers`,
     async () => (await host.exec([`${bin}/pg_isready`, '-q', '-h', host.ipv4, '-p', `${port}`])).code === 0,
-    { timeoutMs: 20_000, alive: running },
+    { timeoutMs: 60_000, alive: running },
   );
   return running;
 }

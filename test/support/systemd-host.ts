@@ -110,7 +110,7 @@ export class SystemdHost {
         const [state, pid] = await Promise.all([this.show(unit, 'SubState'), this.show(unit, 'MainPID')]);
         return state === 'running' && pid !== besides && pid;
       },
-      { timeoutMs: 20_000, intervalMs: 50 },
+      { timeoutMs: 60_000, intervalMs: 50 },
     );
   }
 

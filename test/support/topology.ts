@@ -150,7 +150,7 @@ export class Host {
     await waitFor(
       `${this.name} listens on ${port}`,
       async () => (await this.must(['ss', '-Hltn', `sport = :${port}`])).trim() !== '',
-      { timeoutMs: 20_000, ...(alive === undefined ? {} : { alive }) },
+      alive === undefined ? {} : { alive },
     );
   }
 

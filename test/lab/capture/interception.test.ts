@@ -272,7 +272,7 @@ describe.each(['nft', 'legacy'] as const)('interception with iptables-%s', (back
       program: `iptables-${backend}-restore`,
       args: ['--noflush'],
       input: FOREIGN,
-      timeoutMs: 5000,
+      timeoutMs: 20_000,
     });
     expect(restore.code).toBe(0);
     const before = foreign();
