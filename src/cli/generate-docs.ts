@@ -2,6 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { configurationPage, configurationSchema } from '../config/documentation.ts';
 import { PROGRAM_DIRECTORY } from '../io/installation.ts';
+import { policiesPage, policySchema } from '../policy/documentation.ts';
 import { metricsPage } from '../telemetry/documentation.ts';
 
 /*
@@ -14,6 +15,8 @@ const pages: readonly (readonly [name: string, text: string])[] = [
   ['configuration.md', configurationPage()],
   ['configuration.schema.json', configurationSchema()],
   ['metrics.md', metricsPage()],
+  ['policies.md', policiesPage()],
+  ['policies.schema.json', policySchema()],
 ];
 
 for (const [name, text] of pages) {

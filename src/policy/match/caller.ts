@@ -24,6 +24,29 @@ export function callerPatternProblem(pattern: CallerPattern): string | undefined
   return name.slice(0, -1).includes('*') ? 'has a * before its end' : undefined;
 }
 
+/** A caller as people name one. */
+interface NamedCaller {
+  readonly program: string | undefined;
+  readonly service: string | undefined;
+  readonly node: string | undefined;
+}
+
+/** Who is meant by a pattern that means one caller, or by `unknown`; undefined where that is nobody. */
+export function callerNamed(text: string): NamedCaller | undefined {
+  const nobody: NamedCaller = { program: undefined, service: undefined, node: undefined };
+  if (text === 'unknown') return { ...nobody, program: text };
+  if (text.includes('*') || callerPatternProblem(text) !== undefined) return undefined;
+  const { kind, name } = split(text) as { kind: Kind; name: string };
+  if (kind === 'service' || kind === 'node') return { ...nobody, [kind]: name };
+  return { ...nobody, program: programOf(kind, name) };
+}
+
+/** Its text (`callerText`): units by their full name, containers by the beginning of their id. */
+function programOf(kind: 'unit' | 'user' | 'container', name: string): string {
+  if (kind === 'unit' && !UNIT_TYPE.test(name)) return `unit:${name}.service`;
+  return `${kind}:${kind === 'container' ? name.slice(0, CONTAINER_ID) : name}`;
+}
+
 /** Compiles patterns: one of them has to hold. Those that {@link callerPatternProblem} speaks against never do. */
 export function compileCallers(patterns: readonly CallerPattern[]): CallerMatcher {
   const matchers = patterns.map(compilePattern);
@@ -41,13 +64,8 @@ function compilePattern(pattern: CallerPattern): CallerMatcher {
     const start = wanted.slice(0, -1);
     return (caller) => text(caller)?.startsWith(start) === true;
   }
-  if (kind === 'container') {
-    const short = wanted.slice(0, 'container:'.length + CONTAINER_ID);
-    return (caller) => text(caller) === short;
-  }
-  if (kind !== 'unit' || UNIT_TYPE.test(name)) return (caller) => text(caller) === wanted;
-  const full = `${wanted}.service`;
-  return (caller) => text(caller) === full;
+  const whole = kind === 'service' || kind === 'node' ? name : programOf(kind, name);
+  return (caller) => text(caller) === whole;
 }
 
 function textOf(kind: Kind): (caller: CallerView) => string | undefined {

@@ -6,26 +6,33 @@ import type { JsonSchema } from '../../config/keys.ts';
  * turned into it before it is checked.
  */
 
-const shortForms = new WeakMap<object, JsonSchema>();
+/** Unlike a map it knows a schema also once that has got a description. */
+const shortForms = z.registry<{ readonly form: JsonSchema | 'item' }>();
 
 /**
- * `long`, or whatever `lengthen` makes it of. `form` is the short one for editors, `title` both in words. `lengthen` leaves
- * what it does not know as it is.
+ * `long`, or whatever `lengthen` makes it of. `form` is the short one for editors (`item`: one entry of the list), `title` both
+ * in words. `lengthen` leaves what it does not know as it is.
  */
 export function withShortForm<T extends z.ZodType>(
   long: T,
   lengthen: (value: unknown) => unknown,
-  form: JsonSchema,
+  form: JsonSchema | 'item',
   title: string,
 ) {
   const schema = z.preprocess(lengthen, long).meta({ title });
-  shortForms.set(schema, form);
+  shortForms.add(schema, { form });
   return schema;
 }
 
 /** Writes short forms into the JSON schema; for `override` of `z.toJSONSchema`. */
-export function addShortForm({ zodSchema, jsonSchema }: { zodSchema: object; jsonSchema: object }): void {
-  const form = shortForms.get(zodSchema);
+export function addShortForm({
+  zodSchema,
+  jsonSchema,
+}: {
+  readonly zodSchema: z.core.$ZodType;
+  readonly jsonSchema: object;
+}): void {
+  const form = shortForms.get(zodSchema)?.form;
   if (form === undefined) return;
   const { title, description, default: fallback, ...long } = jsonSchema as Record<string, unknown>;
   for (const key of Object.keys(jsonSchema)) delete (jsonSchema as Record<string, unknown>)[key];
@@ -33,7 +40,7 @@ export function addShortForm({ zodSchema, jsonSchema }: { zodSchema: object; jso
     ...(title === undefined ? {} : { title }),
     ...(description === undefined ? {} : { description }),
     ...(fallback === undefined ? {} : { default: fallback }),
-    anyOf: [form, long],
+    anyOf: [form === 'item' ? long['items'] : form, long],
   });
 }
 
@@ -42,7 +49,7 @@ export function oneOrMany<T extends z.ZodType>(item: T, most: number, what: stri
   return withShortForm(
     z.array(item).min(1).max(most),
     (value) => (Array.isArray(value) ? value : [value]),
-    {},
+    'item',
     `${what}, or a list of such`,
   );
 }

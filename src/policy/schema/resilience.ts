@@ -39,7 +39,7 @@ const writtenRetries = z.strictObject({
     .default(1)
     .describe('Further attempts after the first, each at another instance; 0: none.'),
   methods: methods
-    .default(IDEMPOTENT)
+    .prefault(IDEMPOTENT)
     .describe(
       'Methods that may be asked again after they may have been heard; others only when nothing was delivered.',
     ),
