@@ -23,6 +23,7 @@ export function outsideDependencies(
     pick: (service, exclude) => service.instances.find((instance) => !exclude.has(instance)),
     started: () => untold,
     reusing: () => untold,
+    mayReuse: () => true,
     open: (_service, { address }) => ({ channel: direct(address), path: 'passthrough', viaAgent: false }),
     past: (_service, { address }) => direct(address),
     reached: () => {},

@@ -224,6 +224,9 @@ describe('CONNECT', () => {
     const caller = mesh.caller();
     caller.write(connect('web:5432', 'x'));
     await until(() => caller.text === `${OK}<x>`);
+    // Whoever looks at what lives sees where it goes.
+    const place = { service: 'web', path: 'local', instance: mesh.instances[1]!.id };
+    expect(mesh.live.entries()[0]).toMatchObject(place);
     caller.socket.resetAndDestroy();
     await until(() => mesh.connections.length === 1);
     expect(mesh.records[0]).toMatchObject({ service: 'web', attempts: 2, reason: 'client-reset' });
@@ -254,6 +257,24 @@ describe('CONNECT', () => {
     caller.write(connect('web:80'));
     await until(() => caller.ended);
     expect(caller.text).toContain('HTTP/1.1 501 ');
+  });
+
+  it('brings a switch of protocols, as WebSocket clients ask for it', async () => {
+    const server = await mesh.serve(() => {});
+    server.on('upgrade', (_request, socket: net.Socket) => {
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n');
+      echo(socket);
+    });
+    const caller = mesh.caller();
+    const upgrade = 'GET / HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n';
+    caller.write(connect('web:80', `${upgrade}hello`));
+    await until(() => caller.text.endsWith('<hello>'));
+    caller.socket.end();
+    await until(() => mesh.connections.length === 1);
+    expect(mesh.records.map(({ method, status }) => `${method} ${status}`)).toEqual([
+      'CONNECT 200',
+      'GET 101',
+    ]);
   });
 
   it('that comes to nothing says why, and ends the connection', async () => {

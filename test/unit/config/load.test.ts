@@ -177,6 +177,7 @@ describe('errors in the file', () => {
 describe('keys that must fit each other', () => {
   it.each([
     ['tunnel: {port: 15001}', 'tunnel.port: found port 15001, which capture.port has'],
+    ['proxy: {enabled: true, port: 15008}', 'proxy.port: found port 15008, which tunnel.port has'],
     ['telemetry: {metricsListen: "127.0.0.1:15008"}', 'telemetry.metricsListen: found port 15008'],
     ['tunnel: {maxWindow: 1KiB}', 'tunnel.initialWindow: found more than tunnel.maxWindow'],
     ['guard: {returnAfter: 10m}', 'guard.returnAfter: found more than guard.returnMax'],
