@@ -71,6 +71,7 @@ const wrong: Readonly<Record<string, readonly (readonly [from: string, to: strin
     ['src/http1/b.ts', '../io/ok.ts'],
   ],
   'config-above-model-only': [['src/config/a.ts', '../telemetry/ok.ts']],
+  'policy-above-model-only': [['src/policy/a.ts', '../telemetry/ok.ts']],
   'telemetry-above-model-only': [['src/telemetry/a.ts', '../config/ok.ts']],
   'stages-are-siblings': [
     ['src/capture/a.ts', '../route/ok.ts'],
