@@ -1,8 +1,9 @@
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.ts';
 
 // The poller lives in a process's main loop, hence the forks pool everywhere. Lab tests have namespaces and addresses of
-// their own for each file and wait more than they work: three at a time on two cores (236 s; one at a time 410 s).
-const LAB_WORKERS = 3;
+// their own for each file and wait more than they work: twice as many at a time as cores that they are meant for.
+const LAB_WORKERS = 4;
 /** The others compute; of two cores Vitest would take one. */
 const WORKERS = 2;
 
@@ -11,6 +12,7 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: WORKERS,
     hookTimeout: 60_000,
+    sequence: { sequencer: LongestFirst },
     projects: [
       { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 60_000 } },
       {

@@ -222,7 +222,11 @@ describe('systemctl', () => {
       return last?.destination === destination && last;
     });
     expect(line).toMatchObject({ path: 'tunnel', service: 'orders', callerService: 'shop', reason: 'done' });
-    expect(await lastAccess(b)).toMatchObject({ direction: 'inbound', path: 'local', callerService: 'shop' });
+    const there = await waitFor('the access log of the other host', async () => {
+      const last = await lastAccess(b);
+      return last?.instance === destination && last;
+    });
+    expect(there).toMatchObject({ direction: 'inbound', path: 'local', callerService: 'shop' });
   });
 
   test('the journal has JSON lines and nothing else', async () => {

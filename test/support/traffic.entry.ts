@@ -254,6 +254,9 @@ async function hold(host: string, port: number, pauseMs: number): Promise<object
   return { echoes };
 }
 
+/** Between one connection and the next: hundreds each second are load enough, and leave others a processor. */
+const BREATH_MS = 10;
+
 async function load(host: string, port: number, parallel: number): Promise<object> {
   let stopped = false;
   process.once('SIGTERM', () => {
@@ -275,7 +278,7 @@ async function load(host: string, port: number, parallel: number): Promise<objec
       }
       worstMs = Math.max(worstMs, performance.now() - began);
       if (done % 10 === 0) console.error('progress');
-      await pause(2);
+      await pause(BREATH_MS);
     }
   };
   await Promise.all(Array.from({ length: parallel }, loop));
