@@ -26,8 +26,11 @@ import type {
 } from '../../../src/model/service.ts';
 import { emptySnapshot } from '../../../src/model/snapshot.ts';
 import { Connections } from '../../../src/proxy/connections.ts';
+import { Detector } from '../../../src/proxy/detector.ts';
+import type { Detected } from '../../../src/proxy/opening-dependencies.ts';
 import { Outbound } from '../../../src/proxy/outbound.ts';
 import type { OutboundRoute } from '../../../src/proxy/outbound-dependencies.ts';
+import type { ProtocolHandler } from '../../../src/proxy/protocols.ts';
 
 const ip = '127.0.0.1' as Ip;
 
@@ -50,6 +53,8 @@ export class HttpMesh {
   readonly poller = new Poller();
   readonly records: RequestRecord[] = [];
   readonly connections: ConnectionRecord[] = [];
+  /** Of `protocol: auto`. */
+  readonly detected: Detected[] = [];
   readonly live: Connections;
   readonly http: HttpOutbound;
   readonly port: number;
@@ -123,16 +128,21 @@ export class HttpMesh {
       started: () => {},
       ended: (record) => this.connections.push(record),
     });
+    const http: ProtocolHandler = (...connection) => this.http.accept(...connection);
+    const detection = {
+      detection: () => ({ enabled: true, timeout: 250, serverFirstPorts: [] }),
+      detected: (what: Detected) => this.detected.push(what),
+    };
+    const detector = new Detector({ ...search, ...detection, http });
     const outbound = new Outbound(
       {
         ...search,
         route: () => this.shared ?? this.#route(),
         direct: (endpoint) => this.#dial(endpoint),
-        protocols: { http: (...connection) => this.http.accept(...connection) },
+        ...detection,
+        protocols: { http, auto: (...connection) => detector.accept(...connection) },
         httpAt: (...connection) => this.http.acceptShared(...connection),
         named: (services, host) => services.find(({ name }) => name === host),
-        detection: () => ({ enabled: true, timeout: 250, serverFirstPorts: [] }),
-        detected: () => {},
         explicit: (client, entry, origin) => this.http.acceptExplicit(client, entry, origin),
         callerNode: 'node-a' as NodeName,
         callerService: () => undefined,
