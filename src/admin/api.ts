@@ -132,6 +132,40 @@ export interface ResolveAnswer {
   readonly services: readonly Service[];
 }
 
+/** What GET /v1/authz is asked. */
+export interface AuthzQuestion {
+  /** `unit:NAME`, `user:NAME`, `container:ID`, `service:NAME`, `node:NAME` or `unknown`. */
+  readonly caller: string;
+  readonly service: string;
+  readonly method?: string;
+  /** As it is sent, with or without a query. */
+  readonly path?: string;
+  /** Of the instance; needed where it has several. */
+  readonly port?: number;
+  /** Host of the caller; absent: this one. */
+  readonly node?: string;
+  /** Service that the caller speaks for. */
+  readonly as?: string;
+}
+
+/** GET /v1/authz?caller=&service=&…. */
+export interface AuthzAnswer {
+  readonly service: string;
+  readonly program?: string;
+  readonly callerService?: string;
+  readonly node?: string;
+  /** `requests`: it depends on method and path, which were not said. */
+  readonly decision: 'allow' | 'deny' | 'shadow-deny' | 'requests';
+  /** Name of the rule; absent: what holds otherwise. */
+  readonly rule?: string;
+  /** `FILE:LINE` of the rules. */
+  readonly origin?: string;
+  /** One sentence for people. */
+  readonly reason: string;
+  /** What should be known beside it. */
+  readonly notes: readonly string[];
+}
+
 /** One live connection. */
 export interface LiveConnection {
   readonly id: string;
@@ -261,6 +295,52 @@ export interface EventAnswer {
   readonly text: string;
 }
 
+/** What GET /v1/explain is asked. */
+export interface ExplainQuestion {
+  /** A URL, ADDRESS:PORT, or the name of a service. */
+  readonly to: string;
+  /** The program that calls: a unit, or `user:NAME`, `container:ID`. */
+  readonly from?: string;
+  /** The service that it calls as; by default that of this node. */
+  readonly service?: string;
+  /** The host that it calls from; by default this one. */
+  readonly node?: string;
+  readonly method?: string;
+  /** `NAME: VALUE`, one in a line. */
+  readonly headers?: string;
+}
+
+/** One decision. */
+export interface ExplainStep {
+  readonly title: string;
+  /** One sentence for people. */
+  readonly text: string;
+  readonly details: readonly string[];
+}
+
+/** An instance, and whether it might be picked. */
+export interface ExplainedInstance {
+  readonly id: string;
+  readonly zone: string;
+  readonly weight: number;
+  readonly path: ConnectionPath;
+  /** The agent of its host. */
+  readonly agent?: string;
+  readonly candidate: boolean;
+  readonly reason: string;
+  /** Connections, or requests, that it has now. */
+  readonly active: number;
+  readonly latencyMs?: number;
+}
+
+/** GET /v1/explain. */
+export interface ExplainAnswer {
+  /** `answered`: by the agent itself. */
+  readonly outcome: 'service' | 'passthrough' | 'refused' | 'answered';
+  readonly steps: readonly ExplainStep[];
+  readonly instances: readonly ExplainedInstance[];
+}
+
 /** A connection, or a request, that is over. */
 export interface EndedStatus {
   readonly kind: 'connection' | 'request';
@@ -359,6 +439,7 @@ export interface AdminBackend {
   ready(): Maybe<ReadyAnswer>;
   services(limit: number): Maybe<ServicesAnswer>;
   resolve(question: ResolveQuestion): Maybe<ResolveAnswer>;
+  authz(question: AuthzQuestion): Maybe<AuthzAnswer>;
   connections(limit: number): Maybe<ConnectionsAnswer>;
   tunnels(limit: number): Maybe<TunnelsAnswer>;
   registries(): Maybe<RegistriesAnswer>;
@@ -366,6 +447,7 @@ export interface AdminBackend {
   policies(): Maybe<PoliciesAnswer>;
   observe(limit: number): Maybe<ObserveAnswer>;
   observeProposal(): Maybe<ObserveProposalAnswer>;
+  explain(question: ExplainQuestion): Maybe<ExplainAnswer>;
   /** A connection or request that is over, by its name; an empty answer when nobody remembers it. */
   why(id: string): Maybe<WhyAnswer>;
   /** Those that ended last; `badly`: only those. */

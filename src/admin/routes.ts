@@ -1,4 +1,4 @@
-import type { AdminBackend, ResolveQuestion } from './api.ts';
+import type { AdminBackend, AuthzQuestion, ResolveQuestion } from './api.ts';
 import { type Answer, BadRequest, json, type Route } from './router.ts';
 
 /** Entries of a list that are answered when no limit is asked for, and at most. */
@@ -39,6 +39,16 @@ export function adminRoutes(backend: AdminBackend): readonly Route[] {
     },
     {
       method: 'GET',
+      path: '/v1/explain',
+      parameters: ['to', 'from', 'service', 'node', 'method', 'headers'],
+      handle: async (parameters) => {
+        const to = parameters.get('to');
+        if (to === undefined) throw new BadRequest('say where to');
+        return json(await backend.explain({ ...Object.fromEntries(parameters), to }));
+      },
+    },
+    {
+      method: 'GET',
       path: '/v1/why',
       parameters: ['id', 'badly', 'limit'],
       handle: async (parameters) => {
@@ -54,6 +64,12 @@ export function adminRoutes(backend: AdminBackend): readonly Route[] {
       path: '/v1/resolve',
       parameters: ['name', 'address'],
       handle: async (parameters) => json(await backend.resolve(question(parameters))),
+    },
+    {
+      method: 'GET',
+      path: '/v1/authz',
+      parameters: ['caller', 'service', 'method', 'path', 'port', 'node', 'as'],
+      handle: async (parameters) => json(await backend.authz(authzQuestion(parameters))),
     },
     {
       method: 'POST',
@@ -126,4 +142,13 @@ function question(parameters: ReadonlyMap<string, string>): ResolveQuestion {
   if (name !== undefined && address === undefined) return { name };
   if (address !== undefined && name === undefined) return { address };
   throw new BadRequest('ask for a name or for an address');
+}
+
+function authzQuestion(parameters: ReadonlyMap<string, string>): AuthzQuestion {
+  const { caller, service, port, ...rest } = Object.fromEntries(parameters);
+  if (caller === undefined || service === undefined) throw new BadRequest('ask for a caller and a service');
+  if (port === undefined) return { caller, service, ...rest };
+  const number = /^\d{1,5}$/.test(port) ? Number(port) : 0;
+  if (number < 1 || number > 65_535) throw new BadRequest('port is a number from 1 to 65535');
+  return { caller, service, port: number, ...rest };
 }

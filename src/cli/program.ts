@@ -1,6 +1,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { ConfigError } from '../config/problem.ts';
 import { MeshError } from '../model/errors.ts';
+import { addAuthzCommands } from './authz.ts';
 import { addBypassCommand } from './bypass.ts';
 import { addCaCommands } from './ca.ts';
 import { addCheckCommand } from './check.ts';
@@ -8,6 +9,7 @@ import { type CliContext, CliError, type ExitCode, exitCodes } from './context.t
 import { addDiffCommand } from './diff.ts';
 import { addDrainCommand } from './drain.ts';
 import { addEventsCommand } from './events.ts';
+import { addExplainCommand } from './explain.ts';
 import { addObserveCommand } from './observe.ts';
 import { addPoliciesCommand } from './policies.ts';
 import { printable } from './printable.ts';
@@ -74,7 +76,9 @@ export async function runCli(
   addCheckCommand(program, context);
   addStatusCommand(program, context);
   addResolveCommand(program, context);
+  addAuthzCommands(program, context);
   addEventsCommand(program, context);
+  addExplainCommand(program, context);
   addWhyCommand(program, context);
   addObserveCommand(program, context);
   addReloadCommand(program, context);

@@ -1,8 +1,12 @@
 import type {
   AdminBackend,
+  AuthzAnswer,
+  AuthzQuestion,
   ConnectionsAnswer,
   DrainAnswer,
   EventsAnswer,
+  ExplainAnswer,
+  ExplainQuestion,
   GuardStatus,
   ObserveAnswer,
   ObserveProposalAnswer,
@@ -27,7 +31,9 @@ import type { InterceptionDriver } from '../interception/interception-driver.ts'
 import type { Leftover } from '../succession/leftovers.ts';
 import type { UpgradeStep } from '../succession/upgrade.ts';
 import type { WorkerSet } from '../workers/worker-set.ts';
+import { authzAnswer } from './authz-view.ts';
 import type { ExemptionWatch } from './exemptions.ts';
+import { explain } from './explain/explain.ts';
 import type { Knowledge } from './knowledge.ts';
 import { observeAnswer, observeProposal } from './observe-view.ts';
 import type { Observer } from './observer.ts';
@@ -35,7 +41,7 @@ import type { HostOutages } from './outages.ts';
 import type { PolicyFeed } from './policy-feed.ts';
 import type { Readiness } from './readiness.ts';
 import { resolveAnswer } from './resolve-view.ts';
-import { endedLast, endedNamed, liveConnections, liveTunnels } from './worker-lists.ts';
+import { endedLast, endedNamed, instancesOf, liveConnections, liveTunnels } from './worker-lists.ts';
 
 /** The parts of the supervisor that the admin API shows and moves. */
 export interface AdminView {
@@ -74,6 +80,20 @@ export class SupervisorAdmin implements AdminBackend {
   ready(): ReadyAnswer {
     const { ready, list } = this.#view.readiness;
     return { ready, blockers: list };
+  }
+
+  explain(question: ExplainQuestion): Promise<ExplainAnswer> {
+    const { node, config, knowledge, policies, interception, exemptions, outages } = this.#view;
+    return explain(question, {
+      ...{ node, config, snapshot: knowledge.catalogue.snapshot },
+      policies: policies.current,
+      origins: policies.origins,
+      exempt: exemptions.current.exempt,
+      callers: exemptions.callers,
+      interception: { state: interception.status.state, suspensions: interception.suspensions },
+      outages: outages.down,
+      instancesOf: (service) => instancesOf(this.#view, service),
+    });
   }
 
   async why(id: string): Promise<WhyAnswer> {
@@ -150,6 +170,11 @@ export class SupervisorAdmin implements AdminBackend {
 
   resolve(question: ResolveQuestion): Promise<ResolveAnswer> {
     return resolveAnswer(question, this.#view.knowledge, this.#view.config);
+  }
+
+  authz(question: AuthzQuestion): AuthzAnswer {
+    const { node, knowledge, policies } = this.#view;
+    return authzAnswer(question, { node, snapshot: knowledge.catalogue.snapshot, policies });
   }
 
   connections(limit: number): Promise<ConnectionsAnswer> {

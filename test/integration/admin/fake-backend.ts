@@ -1,9 +1,13 @@
 import type {
   AdminBackend,
+  AuthzAnswer,
+  AuthzQuestion,
   ConnectionsAnswer,
   DrainAnswer,
   EndedStatus,
   EventsAnswer,
+  ExplainAnswer,
+  ExplainQuestion,
   ObserveAnswer,
   ObserveProposalAnswer,
   PoliciesAnswer,
@@ -126,6 +130,16 @@ export class FakeBackend implements AdminBackend {
       : { verdict: 'unknown', reason: 'no registry knows it', services: [] };
   }
 
+  authz(question: AuthzQuestion): AuthzAnswer {
+    this.asked.push(question);
+    const { caller, service, method } = question;
+    if (caller !== 'unit:front') return { service, decision: 'allow', reason: 'no access rules', notes: [] };
+    if (method === undefined) return { service, decision: 'requests', reason: 'that depends', notes: [] };
+    const decision = method === 'GET' ? 'shadow-deny' : 'deny';
+    const origin = '/etc/mesh-node/policies.d/orders.yaml:3';
+    return { service, decision, rule: 'no-front', origin, reason: 'no-front says so', notes: ['permissive'] };
+  }
+
   connections(limit: number): ConnectionsAnswer {
     this.asked.push(limit);
     const connection = {
@@ -216,6 +230,17 @@ export class FakeBackend implements AdminBackend {
         { caller: 'user:root', destination: '10.0.0.5:5432', allowed: false, count: 3, ...times },
       ].slice(0, limit),
       total: 2,
+    };
+  }
+
+  explain(question: ExplainQuestion): ExplainAnswer {
+    this.asked.push(question);
+    const outcome = question.to === 'nowhere' ? 'refused' : 'service';
+    const instance = { id: 'one', zone: 'dc1', weight: 100, path: 'tunnel', agent: 'b', active: 3 } as const;
+    return {
+      outcome,
+      steps: [{ title: 'route', text: 'by route canary', details: ['canary: matches'] }],
+      instances: [{ ...instance, candidate: true, reason: 'in this zone', latencyMs: 1.25 }],
     };
   }
 

@@ -259,6 +259,23 @@ describe('with a daemon', () => {
     });
   });
 
+  it('explain shows each decision and who may be picked', async () => {
+    const { code, out } = await run(
+      ...['explain', 'http://shop/x', '-H', 'x-user: eve', '-H', 'a: b', '--from', 'shop', '-X', 'POST'],
+    );
+    expect(code).toBe(0);
+    expect(out).toMatch(/^route +by route canary\n +canary: matches\n/);
+    expect(out).toMatch(/\* +one +dc1 +100 +tunnel +b +3 +1\.3ms +in this zone/);
+    expect(out).toContain('so it goes to one of the instances');
+    expect(backend.asked).toEqual([
+      { to: 'http://shop/x', from: 'shop', method: 'POST', headers: 'x-user: eve\na: b' },
+    ]);
+    expect(await run('explain', 'nowhere')).toMatchObject({
+      code: 1,
+      err: 'mesh-node: nowhere would be refused\n',
+    });
+  });
+
   it('events shows what happened', async () => {
     const { code, out } = await run('events');
     expect(code).toBe(0);
@@ -266,6 +283,26 @@ describe('with a daemon', () => {
       /1970-01-01T00:00:00\.000Z +worker-0 +circuit-breaker +orders +requests: closed → open/,
     );
     expect(JSON.parse((await run('events', '-o', 'json')).out)).toMatchObject({ events: [{}, {}] });
+  });
+
+  it('authz check asks who may call whom, and tells by its exit code', async () => {
+    const options = ['--method', 'PUT', '--path', '/x?y', '--port', '80', '--node', 'web2', '--as', 'shop'];
+    const denied = await run('authz', 'check', 'unit:front', 'orders', ...options);
+    expect(denied.code).toBe(1);
+    expect(denied.out).toBe(
+      'denied: no-front says so\nwritten in /etc/mesh-node/policies.d/orders.yaml:3\nnote: permissive\n',
+    );
+    expect(backend.asked).toEqual([
+      {
+        ...{ caller: 'unit:front', service: 'orders', method: 'PUT', path: '/x?y' },
+        ...{ port: 80, node: 'web2', as: 'shop' },
+      },
+    ]);
+    const shadow = await run('authz', 'check', 'unit:front', 'orders', '--method', 'GET', '-o', 'json');
+    expect([shadow.code, JSON.parse(shadow.out)]).toEqual([0, expect.objectContaining({ rule: 'no-front' })]);
+    expect(await run('authz', 'check', 'user:alice', 'orders')).toMatchObject({ code: 0 });
+    expect(await run('authz', 'check', 'unit:front', 'orders')).toMatchObject({ code: 2 });
+    expect(await run('authz', 'check', 'unit:front', 'orders', '--port', 'x')).toMatchObject({ code: 2 });
   });
 
   it('resolve asks for a name or an address', async () => {

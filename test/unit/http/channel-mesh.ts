@@ -7,6 +7,7 @@ import { noPolicy, type Retries, type ServicePolicy } from '../../../src/model/p
 import type { RequestRecord } from '../../../src/model/request.ts';
 import type { Instance, InstanceId, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
 import { type ConnectionEntry, Connections } from '../../../src/proxy/connections.ts';
+import type { Origin } from '../../../src/proxy/origin.ts';
 import type { Choice } from '../../../src/proxy/outbound-dependencies.ts';
 import { MemoryChannel, turn } from '../proxy/memory-channel.ts';
 
@@ -90,6 +91,7 @@ export class ChannelMesh {
   instances: Instance[] = ['1', '2', '3'].map((id) => instanceOf(id));
   choices: (Choice | undefined)[] = [];
   random = (): number => 0.5;
+  mayReuse: (service: Service, instance: Instance, origin: Origin) => boolean = () => true;
   readonly dialled: Dialled[] = [];
   readonly outcomes: Outcome[] = [];
   readonly records: RequestRecord[] = [];
@@ -133,6 +135,7 @@ export class ChannelMesh {
       },
       started: token,
       reusing: token,
+      mayReuse: (service, instance, origin) => this.mayReuse(service, instance, origin),
       direct: () => new MemoryChannel(),
       shared: { route: () => ({ kind: 'passthrough' }), named: () => undefined },
       explicit: {
