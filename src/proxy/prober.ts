@@ -18,6 +18,8 @@ export interface ProberDependencies {
   started(service: Service, instance: Instance): PickToken;
   after(milliseconds: number, expired: () => void): () => void;
   settings(): { readonly agentPatience: number; readonly connectTimeout: number };
+  /** Milliseconds, never going back. */
+  readonly now?: () => number;
 }
 
 /**
@@ -37,6 +39,15 @@ export interface Asking {
   readonly question: Question | undefined;
 }
 
+/** One attempt to open a way, and what is said on it. */
+interface Attempt {
+  /** On opening, in milliseconds; undefined: the channel has one of its own. */
+  readonly bound: number | undefined;
+  readonly question: Question | undefined;
+  /** What an answer may take from now on. */
+  left(): number;
+}
+
 /** Why there is no good answer. `bad`: there is one, and it is not good. */
 type Shortcoming = ChannelClose | 'bad';
 
@@ -46,9 +57,11 @@ type Shortcoming = ChannelClose | 'bad';
  */
 export class Prober {
   readonly #deps: ProberDependencies;
+  readonly #now: () => number;
 
   constructor(dependencies: ProberDependencies) {
     this.#deps = dependencies;
+    this.#now = dependencies.now ?? (() => performance.now());
   }
 
   /** Tells the outcome once, within `asking.timeout`, or else `agentPatience` and the times of {@link AGENT_CONNECTS}. */
@@ -66,34 +79,34 @@ export class Prober {
     const { agentPatience, connectTimeout } = deps.settings();
     const patience = mayBypass ? agentPatience : agentPatience + AGENT_CONNECTS * connectTimeout;
     const timeout = asking?.timeout;
-    const half = timeout === undefined ? undefined : timeout / 2;
+    const began = this.#now();
+    const left = () => Math.max(0, (timeout ?? 0) - (this.#now() - began));
+    const question = asking?.question;
     // Where there is a way past the agent, there must be time left for it.
-    const most = mayBypass ? half : timeout;
-    const bound = opened.viaAgent ? Math.min(patience, most ?? patience) : timeout;
-    this.#try(opened.channel, bound, asking?.question, (why) => {
+    const most = timeout === undefined ? patience : mayBypass ? timeout / 2 : timeout;
+    const bound = opened.viaAgent ? Math.min(patience, most) : timeout;
+    this.#try(opened.channel, { bound, question, left }, (why) => {
       if (mayBypass && isAgents(why)) {
         const past = deps.past(service, instance, AGENT);
-        this.#try(past, half, asking?.question, (last) => finish(outcomeOf(last)));
+        const rest = timeout === undefined ? undefined : left();
+        this.#try(past, { bound: rest, question, left }, (last) => finish(outcomeOf(last)));
       } else finish(outcomeOf(why));
     });
   }
 
-  /** Opens, asks and ends; tells what was wrong. `bound`: milliseconds, for channels that have none of their own. */
+  /** Opens, asks and ends; tells what was wrong. */
   #try(
     channel: Channel,
-    bound: number | undefined,
-    question: Question | undefined,
+    { bound, question, left }: Attempt,
     over: (why: Shortcoming | undefined) => void,
   ): void {
     const { after } = this.#deps;
     let late = false;
-    const calm =
-      bound === undefined
-        ? () => {}
-        : after(bound, () => {
-            late = true;
-            channel.reset('timeout');
-          });
+    const expired = (): void => {
+      late = true;
+      channel.reset('timeout');
+    };
+    let calm = bound === undefined ? () => {} : after(bound, expired);
     const lost = (why: ChannelClose): void => {
       calm();
       over(late ? { reason: 'timeout', delivered: why.delivered, source: 'peer' } : why);
@@ -106,8 +119,13 @@ export class Prober {
     channel.handler = {
       ...silent,
       open: () => {
-        if (question === undefined) told(true);
-        else question(channel, told, lost);
+        if (question === undefined) {
+          told(true);
+          return;
+        }
+        calm();
+        calm = after(left(), expired);
+        question(channel, told, lost);
       },
       close: lost,
     };
