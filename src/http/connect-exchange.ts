@@ -6,7 +6,8 @@ import type { PickToken } from '../proxy/outbound-dependencies.ts';
 import { type FoundUpstream, type Seeker, UpstreamSearch } from '../proxy/search.ts';
 import type { CallerExchange } from './caller-exchange.ts';
 import type { ExchangeDependencies, ExchangeOwner, SwitchedEnd } from './exchange-owner.ts';
-import { failureStatus, localAnswerText } from './local-answer.ts';
+import { lastAnswer } from './last-answer.ts';
+import { failureStatus } from './local-answer.ts';
 import type { RequestJournal } from './request-journal.ts';
 
 const NOTHING = new Uint8Array(0);
@@ -88,13 +89,7 @@ export class ConnectExchange implements CallerExchange, Seeker {
 
   #answer(status: number, reason: RequestEndReason, detail: string | undefined): void {
     this.#over = true;
-    const { answers, client } = this.#owner;
-    const text = localAnswerText({ status, reason, detail, withoutContent: false, connection: 'close' });
-    this.#journal.status = status;
-    this.#journal.responseBytes = text.content.length;
-    answers.begin(client, text.head + text.content, false);
-    answers.flush();
-    this.#journal.finish(reason, detail);
+    lastAnswer(this.#owner, this.#journal, status, reason, detail);
     this.#owner.over(false);
   }
 }

@@ -17,7 +17,7 @@ import type { CallerExchange } from './caller-exchange.ts';
 import { CONNECTED, ConnectExchange } from './connect-exchange.ts';
 import { Exchange } from './exchange.ts';
 import type { ExchangeDependencies, ExchangeOwner, SwitchedEnd } from './exchange-owner.ts';
-import { localAnswerText } from './local-answer.ts';
+import { lastAnswer } from './last-answer.ts';
 import { MessageWriter } from './message-writer.ts';
 import { RequestJournal } from './request-journal.ts';
 import { IDLE_MS, Silence, STREAM_SILENCE_MS } from './silence.ts';
@@ -59,9 +59,8 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
   #parser: RequestParser;
   #state: 'serving' | 'closing' | 'switched' | 'over' = 'serving';
   #exchange: CallerExchange | undefined;
-  /** A request whose way is being asked for: no more is read, and its end, which may be told already, waits. */
-  #undecided: 'begun' | 'complete' | undefined;
-  #journal: RequestJournal | undefined;
+  /** A request whose way is being asked for: no more is read, and its end waits, which may be told already (`complete`). */
+  #undecided: { readonly journal: RequestJournal; complete: boolean } | undefined;
   #count = 0;
   /** Bytes of the next request, of one read at most: the caller is paused. */
   #rest: Uint8Array | undefined;
@@ -102,7 +101,7 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
       content: (piece) => this.#exchange?.requestContent(piece),
       end: (trailers: Fields | undefined) => {
         if (this.#undecided === undefined) this.#exchange?.requestEnd(trailers);
-        else this.#undecided = 'complete';
+        else this.#undecided.complete = true;
       },
     });
   }
@@ -249,8 +248,7 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
       this.#go(head, journal, aim);
       return;
     }
-    this.#undecided = 'begun';
-    this.#journal = journal;
+    this.#undecided = { journal, complete: false };
     this.#parser.pause();
     void aim.then((decided) => this.#decided(head, journal, decided));
   }
@@ -287,9 +285,8 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
   /** As {@link #go}, of a request whose way was asked for; the connection may be over by now. */
   #decided(head: RequestHead, journal: RequestJournal, aim: Aim | Refused): void {
     if (this.#state !== 'serving') return;
-    const complete = this.#undecided === 'complete';
+    const { complete } = this.#undecided!;
     this.#undecided = undefined;
-    this.#journal = undefined;
     this.reading = true;
     this.#go(head, journal, aim);
     if (complete) this.#exchange?.requestEnd(undefined);
@@ -330,20 +327,11 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
       return;
     }
     if (this.#state !== 'serving') return;
-    const { status, reason, message: detail } = refusal;
-    const { head, content } = localAnswerText({
-      ...{ status, reason, detail, withoutContent: false, connection: 'close' },
-    });
-    const undecided = this.#journal;
-    this.#journal = undefined;
-    this.#undecided = undefined;
     const journal =
-      undecided ?? new RequestJournal(this.#deps.requests, this.#entry, ++this.#count, undefined);
-    journal.status = status;
-    journal.responseBytes = content.length;
-    this.answers.begin(this.client, head + content, false);
-    this.answers.flush();
-    journal.finish(reason, detail);
+      this.#undecided?.journal ??
+      new RequestJournal(this.#deps.requests, this.#entry, ++this.#count, undefined);
+    this.#undecided = undefined;
+    lastAnswer(this, journal, refusal.status, refusal.reason, refusal.message);
     this.#close();
   }
 
@@ -416,7 +404,8 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     this.#state = 'over';
     this.#exchange?.abandon(reason, detail);
     this.#exchange = undefined;
-    this.#journal?.finish(reason, detail);
+    this.#undecided?.journal.finish(reason, detail);
+    this.#undecided = undefined;
     this.requests.clear();
     this.#entry.finish(reason, detail);
     this.#deps.closed(this);
