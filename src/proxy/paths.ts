@@ -15,6 +15,7 @@ import { FirstChannel } from './first-channel.ts';
 import type { Origin } from './origin.ts';
 import type { AgentStream, OpenedPath } from './outbound-dependencies.ts';
 import type { KnownCaller } from './proxy-v2.ts';
+import { type Way, wayTo } from './way.ts';
 import type { RelayRequest } from './zone-relay.ts';
 
 export interface PathsDependencies {
@@ -52,21 +53,13 @@ export class Paths {
   /** Opens the way that is meant for this instance; failures arrive as `close` of the channel. */
   open(service: Service, instance: Instance, origin: Origin): OpenedPath {
     const deps = this.#deps;
-    if (instance.node === deps.node) {
-      return { channel: this.#here(service, instance, origin), path: 'local', viaAgent: false };
-    }
-    const node = instance.node === undefined ? undefined : deps.snapshot().nodes.get(instance.node);
+    const { path, node } = this.#wayTo(service, instance);
+    if (path === 'local') return { channel: this.#here(service, instance, origin), path, viaAgent: false };
+    if (path === 'direct') return { channel: this.past(service, instance, origin), path, viaAgent: false };
     if (node === undefined) {
-      if (service.mode === 'permissive') {
-        return { channel: this.past(service, instance, origin), path: 'direct', viaAgent: false };
-      }
       const detail = `${service.name} is strict, and no mesh-node is known for ${instance.id}`;
       const channel = new FailedChannel({ reason: 'unreachable', delivered: false, source: 'peer', detail });
       return { channel, path: 'none', viaAgent: true };
-    }
-    const relayed = node.zone !== deps.zone() && deps.gateways.has(node.zone);
-    if (!relayed && service.mode === 'permissive' && deps.policy(service.name).hops === 'two') {
-      return { channel: this.past(service, instance, origin), path: 'direct', viaAgent: false };
     }
     const callerService = deps.callerService();
     const request: OpenRequest = {
@@ -77,11 +70,18 @@ export class Paths {
       ...(origin.program === undefined ? {} : { callerProgram: origin.program }),
       ...(origin.address === undefined ? {} : { callerAddress: origin.address }),
     };
-    const target = relayed ? this.#relayTarget(node, service.name) : directTarget(node);
-    const path = relayed ? 'relay' : 'tunnel';
+    const target = path === 'relay' ? this.#relayTarget(node, service.name) : directTarget(node);
     const channel = deps.openStream(target, request);
     if (channel === undefined) return { channel: new FailedChannel(noCertificate), path, viaAgent: true };
     return { channel, path, viaAgent: true, agent: channel };
+  }
+
+  #wayTo(service: Service, instance: Instance): Way {
+    const { node, zone, snapshot, policy, gateways } = this.#deps;
+    return wayTo(service, instance, {
+      ...{ node, zone: zone(), snapshot: snapshot(), policy: policy(service.name) },
+      reaches: (other) => gateways.has(other),
+    });
   }
 
   /** Here both agents are this one: it is the callee's, too, and asks the service's access rules. */

@@ -8,7 +8,7 @@ import type { Snapshot } from '../../model/snapshot.ts';
 import type { Observer } from './observer.ts';
 
 /** What the answers to `mesh-node observe` are made of. */
-interface ObserveView {
+export interface ObserveView {
   readonly observer: Observer;
   readonly snapshot: Snapshot;
   readonly config: Config;
@@ -55,7 +55,11 @@ export function observeProposal(view: ObserveView): string {
   return proposeAllowList(open, keysOf(snapshot));
 }
 
-function allowedDestinations({ config, exempt }: ObserveView): readonly AllowEntry[] {
+/** Destinations that are never touched. */
+export function allowedDestinations({
+  config,
+  exempt,
+}: Pick<ObserveView, 'config' | 'exempt'>): readonly AllowEntry[] {
   return [...parseProtected(config.capture.protect), ...exempt.filter(isDestinationExemption)];
 }
 
