@@ -123,11 +123,13 @@ export class Attempts implements Seeker {
 
   reuse(service: Service, instance: Instance): ReusedUpstream | undefined {
     if (this.#retries > 0) return undefined;
+    const { pool } = this.#deps;
+    const pooled = pool.take(service.name, instance, shareOf(service, this.#owner.origin));
+    if (pooled === undefined) return undefined;
     if (this.#origin.request !== undefined && !this.#deps.mayReuse(service, instance, this.#origin)) {
+      pool.put(pooled);
       return undefined;
     }
-    const pooled = this.#deps.pool.take(service.name, instance, shareOf(service, this.#owner.origin));
-    if (pooled === undefined) return undefined;
     this.#pooled = pooled;
     const { channel, path } = pooled.start;
     return { channel, path, token: this.#deps.reusing(service, instance) };

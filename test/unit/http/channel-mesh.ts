@@ -91,7 +91,8 @@ export class ChannelMesh {
   instances: Instance[] = ['1', '2', '3'].map((id) => instanceOf(id));
   choices: (Choice | undefined)[] = [];
   random = (): number => 0.5;
-  mayReuse: (service: Service, instance: Instance, origin: Origin) => boolean = () => true;
+  /** Whether access rules let a caller in, on a new channel or on one that is open. */
+  admits: (service: Service, instance: Instance, origin: Origin) => boolean = () => true;
   readonly dialled: Dialled[] = [];
   readonly outcomes: Outcome[] = [];
   readonly records: RequestRecord[] = [];
@@ -135,7 +136,7 @@ export class ChannelMesh {
       },
       started: token,
       reusing: token,
-      mayReuse: (service, instance, origin) => this.mayReuse(service, instance, origin),
+      mayReuse: (service, instance, origin) => this.admits(service, instance, origin),
       direct: () => new MemoryChannel(),
       shared: { route: () => ({ kind: 'passthrough' }), named: () => undefined },
       explicit: {
@@ -143,8 +144,13 @@ export class ChannelMesh {
         resolve: async () => [],
         forbidden: () => undefined,
       },
-      open: (_service, { id }) => {
+      open: (service, instance, origin) => {
+        const { id } = instance;
         const channel = new Dialled(id);
+        if (!this.admits(service, instance, origin)) {
+          const closed = { reason: 'denied', delivered: false, source: 'callee', detail: 'rule x' } as const;
+          queueMicrotask(() => channel.close(closed));
+        }
         this.dialled.push(channel);
         return { channel, path: 'local', viaAgent: false };
       },
