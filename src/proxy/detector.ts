@@ -144,7 +144,7 @@ class Detection implements Seeker {
     else if (this.#found !== undefined || this.#failure !== undefined) this.#handOver(this.#found);
     else {
       this.#state = 'waiting';
-      this.#patience = this.#deps.after(this.#deps.detection().timeout, () => {
+      this.#patience = this.#deps.after(this.#deps.settings().agentPatience, () => {
         this.#search.cancel();
         this.#handOver(undefined);
       });
