@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { port } from '../scalars.ts';
 
 /** Who may call the explicit proxy, in words: from this host only, from containers behind `capture.bridges` as well, or anybody. */
-export const proxyReaches = ['loopback', 'bridges', 'everybody'] as const;
+const reaches = ['loopback', 'bridges', 'everybody'] as const;
 
 /** The explicit proxy. */
 export const proxy = z
@@ -13,7 +13,7 @@ export const proxy = z
       .describe('Take requests from programs that are told to use a proxy (`HTTP_PROXY`, CONNECT).'),
     port: port(15003).describe('Port of the proxy; outside net.ipv4.ip_local_port_range.'),
     reach: z
-      .enum(proxyReaches)
+      .enum(reaches)
       .default('loopback')
       .describe(
         'Where it listens: on loopback, also at the addresses of `capture.bridges`, or at every address, as an open proxy for whoever reaches this host.',
