@@ -15,6 +15,8 @@ export interface SitePlan {
   /** Agents that run; by default on every host. */
   readonly agents?: readonly string[];
   readonly config?: ConfigInput;
+  /** Sections of one agent, in the place of those of `config`. */
+  readonly configs?: Readonly<Record<string, ConfigInput>>;
   /** Instead of the usual certificate of a host. */
   readonly grants?: Readonly<Record<string, Grants>>;
 }
@@ -83,6 +85,7 @@ export class Site {
           grants: plan.grants?.[name] ?? usualGrants(name, Object.keys(plan.services)),
           config: {
             ...plan.config,
+            ...plan.configs?.[name],
             ...(name === 'a' ? { node: { callAs: 'shop' } } : {}),
             zones: [this.#zone(name, plan.tunnels ?? 'ipv4')],
           },

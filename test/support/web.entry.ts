@@ -12,11 +12,18 @@ import { WebSocket, WebSocketServer } from 'ws';
  *   serve PORT NAME         the server, on every address: `/` answers NAME, `/blob/N` so many bytes in chunks with their
  *                           SHA-256 in a trailer, `/cut/N` and `/cut-chunked/N` so many and then a reset in the middle, `/head`
  *                           what it was asked, `/wait/MS` NAME after so long, `/broken` an answer that breaks a rule; a WebSocket gets every message back
- *   load HOST PORT PARALLEL GET / on so many connections that stay, one after the other, until SIGTERM
+ *   fleet PORT COUNT NAME MS
+ *                           so many servers from PORT on in one process, NAME-0 and so on; the last of them answers after MS.
+ *                           `/busy` answers 503, and `/count` how often that was asked of all of them
+ *   load HOST PORT PARALLEL PATH
+ *                           GET PATH on so many connections that stay, one after the other, until SIGTERM
  *   watch HOST PORT MS      GET / again and again on one connection: a line `saw STATUS MESH-ERROR` for each, until SIGTERM
  *   slow HOST PORT BYTES    GET /blob/BYTES: reads the beginning, says `begun`, and reads the rest after SIGTERM
  *   talk HOST PORT COUNT    a WebSocket, so many messages of growing size; each must come back
  */
+
+/** Requests of `load` that take longer are counted. */
+const LATE_MS = 1000;
 
 const BLOCK = Buffer.alloc(64 * 1024, 'a block of an answer ');
 
@@ -27,6 +34,23 @@ async function serve(port: number, name: string): Promise<void> {
     socket.on('error', () => socket.terminate());
   });
   server.listen({ port, host: '::', backlog: 8192 });
+}
+
+function fleet(port: number, size: number, name: string, lateMs: number): void {
+  let busy = 0;
+  for (let i = 0; i < size; i++) {
+    const delay = i === size - 1 ? lateMs : 0;
+    const server = createServer((request, response) => {
+      request.resume();
+      if (request.url === '/count') response.end(`${busy}`);
+      else if (request.url === '/busy') {
+        busy++;
+        response.writeHead(503).end('busy');
+      } else if (delay > 0) setTimeout(() => response.end(`${name}-${i}\n`), delay);
+      else response.end(`${name}-${i}\n`);
+    });
+    server.listen({ port: port + i, host: '::', backlog: 8192 });
+  }
 }
 
 function* blocks(length: number): Generator<Buffer> {
@@ -68,9 +92,9 @@ interface Answer {
 }
 
 /** A GET, to the end of its answer. */
-function fetched(host: string, port: number, agent: Agent): Promise<Answer> {
+function fetched(host: string, port: number, agent: Agent, path = '/'): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const request = get({ host, port, path: '/', agent, timeout: 10_000 }, (response) => {
+    const request = get({ host, port, path, agent, timeout: 10_000 }, (response) => {
       const { socket, statusCode: status = 0 } = response;
       const error = response.headers['mesh-error']?.toString();
       let text = '';
@@ -87,28 +111,33 @@ function count(counts: Map<string, number>, key: string): void {
   counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
-async function load(host: string, port: number, parallel: number): Promise<object> {
+async function load(host: string, port: number, parallel: number, path: string): Promise<object> {
   let stopped = false;
   process.once('SIGTERM', () => {
     stopped = true;
   });
   const by = new Map<string, number>();
   const failures = new Map<string, number>();
+  const began = performance.now();
   let done = 0;
+  let late = 0;
   const loop = async (): Promise<void> => {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     while (!stopped) {
-      await fetched(host, port, agent).then(
+      const asked = performance.now();
+      await fetched(host, port, agent, path).then(
         ({ status, error, text }) =>
           status === 200 ? count(by, text) : count(failures, `${status} ${error} ${text}`),
         (error: Error) => count(failures, error.message),
       );
+      if (performance.now() - asked >= LATE_MS) late++;
       if (++done % 100 === 0) console.error('progress');
     }
     agent.destroy();
   };
   await Promise.all(Array.from({ length: parallel }, loop));
-  return { by: Object.fromEntries(by), failures: Object.fromEntries(failures) };
+  const took = performance.now() - began;
+  return { by: Object.fromEntries(by), failures: Object.fromEntries(failures), done, late, took };
 }
 
 async function watch(host: string, port: number, everyMs: number): Promise<object> {
@@ -168,14 +197,15 @@ async function talk(host: string, port: number, messages: number): Promise<objec
   return { echoed, code };
 }
 
-type Client = (host: string, port: number, amount: number) => Promise<object>;
+type Client = (host: string, port: number, amount: number, path: string) => Promise<object>;
 const clients: Readonly<Record<string, Client>> = { load, watch, slow, talk };
 
-const [verb = '', first = '', second = '', third = ''] = process.argv.slice(2);
+const [verb = '', first = '', second = '', third = '', fourth = ''] = process.argv.slice(2);
 if (verb === 'serve') await serve(Number(first), second);
+else if (verb === 'fleet') fleet(Number(first), Number(second), third, Number(fourth));
 else {
   const client = clients[verb];
   if (client === undefined) throw new Error(`no such verb: ${verb}`);
-  console.log(JSON.stringify(await client(first, Number(second), Number(third))));
+  console.log(JSON.stringify(await client(first, Number(second), Number(third), fourth || '/')));
   process.exit(0);
 }

@@ -11,6 +11,20 @@ export async function webServer(host: Host, port: number, name: string): Promise
   return running;
 }
 
+/** So many servers of web.entry.ts in one process, from a port on; the last of them answers after `lateMs`. */
+export async function webFleet(
+  host: Host,
+  port: number,
+  size: number,
+  name: string,
+  lateMs: number,
+): Promise<Running> {
+  const command = [process.execPath, PROGRAM, 'fleet', `${port}`, `${size}`, name, `${lateMs}`];
+  const running = host.spawn(name, command);
+  await host.listening(port + size - 1, running);
+  return running;
+}
+
 /** What a WebSocket showed. */
 export interface Talk {
   readonly echoed: number;
@@ -30,6 +44,10 @@ export interface RequestsDone {
   readonly by: Readonly<Record<string, number>>;
   /** How often each failure came. */
   readonly failures: Readonly<Record<string, number>>;
+  /** All of them, those that took a second or longer, and how long it all took, in ms. */
+  readonly done: number;
+  readonly late: number;
+  readonly took: number;
 }
 
 /** GETs on connections that stay, one after the other, beside the test. */
@@ -40,8 +58,8 @@ export class Requests {
     this.#running = running;
   }
 
-  static async start(host: Host, to: string, port: number, parallel: number): Promise<Requests> {
-    const command = [process.execPath, PROGRAM, 'load', to, `${port}`, `${parallel}`];
+  static async start(host: Host, to: string, port: number, parallel: number, path = '/'): Promise<Requests> {
+    const command = [process.execPath, PROGRAM, 'load', to, `${port}`, `${parallel}`, path];
     const requests = new Requests(host.spawn('load', command));
     await requests.progress(100);
     return requests;
