@@ -1,10 +1,10 @@
-import { performance } from 'node:perf_hooks';
 import { fieldLine } from '../../src/http1/field-line.ts';
 import { FieldNames } from '../../src/http1/field-names.ts';
 import { requestHeadText } from '../../src/http1/head-writer.ts';
 import type { RequestHead } from '../../src/http1/request-head.ts';
 import { RequestParser } from '../../src/http1/request-parser.ts';
 import { ResponseParser } from '../../src/http1/response-parser.ts';
+import { measure } from './measure.ts';
 
 /*
  * What the HTTP/1.1 codec costs for one typical message, without any I/O:
@@ -13,12 +13,6 @@ import { ResponseParser } from '../../src/http1/response-parser.ts';
  *
  * The goal is 2 µs for a request head of 10 fields and about 500 bytes.
  */
-
-/** Calls in a batch: a few milliseconds. */
-const CALLS = 2000;
-const BATCHES = 200;
-/** Batches for the compiler. */
-const WARM_UP = 20;
 
 const request = Buffer.from(
   [
@@ -52,22 +46,6 @@ const response = Buffer.from(
   ].join('\r\n'),
   'latin1',
 );
-
-/**
- * Best and median time of one call, in µs, over many short batches: some of them are not interrupted by whatever else
- * the machine does, so the best is what the code costs.
- */
-function measure(name: string, once: () => void, calls = CALLS): void {
-  const times: number[] = [];
-  for (let batch = -WARM_UP; batch < BATCHES; batch++) {
-    const start = performance.now();
-    for (let n = 0; n < calls; n++) once();
-    if (batch >= 0) times.push(((performance.now() - start) * 1000) / calls);
-  }
-  times.sort((a, b) => a - b);
-  const [best, median] = [times[0]!, times[BATCHES >> 1]!];
-  process.stdout.write(`${name.padEnd(44)} best ${best.toFixed(2)} µs, median ${median.toFixed(2)} µs\n`);
-}
 
 let head: RequestHead | undefined;
 const parser = new RequestParser({
