@@ -6,6 +6,7 @@ import { createListeningSocket, TcpListener } from '../../../src/io/listener.ts'
 import { Poller } from '../../../src/io/poller.ts';
 import { TcpChannel } from '../../../src/io/socket.ts';
 import { localEndpointOf } from '../../../src/io/socket-options.ts';
+import { ServiceLimits } from '../../../src/limit/service-limits.ts';
 import {
   type ClientAddress,
   type Endpoint,
@@ -14,7 +15,7 @@ import {
   parseIp,
 } from '../../../src/model/address.ts';
 import type { ConnectionRecord } from '../../../src/model/connection.ts';
-import { noPolicy } from '../../../src/model/policy.ts';
+import { noPolicy, type ServicePolicy } from '../../../src/model/policy.ts';
 import type { RequestRecord } from '../../../src/model/request.ts';
 import type {
   Instance,
@@ -63,6 +64,16 @@ export class HttpMesh {
   begun = 0;
   active = 0;
   instances: Instance[] = [];
+  /** What operators say of the service. */
+  policy: ServicePolicy = noPolicy;
+  /** Bounds and budgets by policy. */
+  readonly limits = new ServiceLimits({
+    policy: () => this.policy,
+    workers: () => 1,
+    now: () => performance.now(),
+    onTransition: () => {},
+    onRefused: () => {},
+  });
   only: Instance | undefined;
   protocol: Protocol = 'http';
   /** Where callers believe that they are. */
@@ -101,7 +112,7 @@ export class HttpMesh {
       unreached: () => {},
       after: (milliseconds: number, expired: () => void) => poller.deadlines.after(milliseconds, expired),
       breaker: () => undefined,
-      policy: () => noPolicy,
+      policy: () => this.policy,
       settings: () => ({ attempts: 3, replayBuffer: 64 << 10, agentPatience: 1000, connectTimeout: 5000 }),
     };
     this.http = new HttpOutbound({
@@ -109,6 +120,7 @@ export class HttpMesh {
       node: 'node-a' as NodeName,
       reusing: () => this.#token(),
       mayReuse: () => true,
+      limits: { rates: { admit: () => undefined }, services: this.limits },
       direct: (endpoint) => this.#dial(endpoint),
       shared: {
         route: () => this.shared ?? this.#route(),
