@@ -1,6 +1,7 @@
 import { Sniffer } from '../detection/sniffer.ts';
 import type { Channel, ChannelClose } from '../io/channel.ts';
 import { type EndReason, resetCode } from '../model/connection.ts';
+import type { Service } from '../model/service.ts';
 import { Carriage } from './carriage.ts';
 import type { ConnectionEntry } from './connections.ts';
 import { FirstBytes } from './first-bytes.ts';
@@ -18,6 +19,8 @@ export interface DetectorDependencies extends SearchDependencies, DetectionDepen
 /** Carries connections to services of which nobody has said what they speak (`protocol: auto`). */
 export class Detector {
   readonly #deps: DetectorDependencies;
+  /** Services that spoke HTTP last: the next connection will, too, and then there are channels that are open already. */
+  readonly #http = new WeakSet<Service>();
 
   constructor(dependencies: DetectorDependencies) {
     this.#deps = dependencies;
@@ -28,13 +31,25 @@ export class Detector {
     const skips = enabled && serverFirstPorts.includes(portOf(entry.start.destination));
     if (skips) this.#deps.detected('skipped-port');
     if (skips || !enabled) new Carriage(client, entry, this.#deps, begun).toward(target, origin);
-    else new Detection(client, entry, origin, target, this.#deps).start(begun);
+    else {
+      const { service } = target;
+      const decided = (what: Detected) => this.#decided(service, what);
+      const detection = new Detection(client, entry, origin, target, this.#deps, decided);
+      detection.start(this.#http.has(service), begun);
+    }
+  }
+
+  #decided(service: Service, what: Detected): void {
+    this.#deps.detected(what);
+    if (what === 'http') this.#http.add(service);
+    else if (what !== 'ended') this.#http.delete(service);
   }
 }
 
 /**
  * One connection whose protocol is being found out: the caller's bytes are held and looked at, while the way to an
- * instance is being opened. Whoever of both sides speaks first decides.
+ * instance is being opened. Whoever of both sides speaks first decides. Where HTTP is expected the way is opened only
+ * when the caller has said nothing for a while.
  *
  * `looking` → `waiting` (it is HTTP; the way is still being opened) → `over`, and `looking` → `over`.
  */
@@ -44,9 +59,11 @@ class Detection implements Seeker {
   readonly #origin: Origin;
   readonly #target: SearchTarget;
   readonly #deps: DetectorDependencies;
+  readonly #decided: (what: Detected) => void;
   readonly #search: UpstreamSearch;
   readonly #first: FirstBytes;
   #state: 'looking' | 'waiting' | 'over' = 'looking';
+  #searching = false;
   /** The attempt at hand. */
   #opened: OpenedPath | undefined;
   #found: FoundUpstream | undefined;
@@ -55,7 +72,7 @@ class Detection implements Seeker {
   #failure: { readonly reason: EndReason; readonly detail: string | undefined } | undefined;
   /** Who carries it in the end, and is told of the search from then on. */
   #carriage: Carriage | undefined;
-  /** Takes the bound on waiting for the way back. */
+  /** Takes the bound on waiting for the caller, or for the way, back. */
   #patience: () => void = () => {};
 
   constructor(
@@ -64,12 +81,14 @@ class Detection implements Seeker {
     origin: Origin,
     target: SearchTarget,
     dependencies: DetectorDependencies,
+    decided: (what: Detected) => void,
   ) {
     this.#client = client;
     this.#entry = entry;
     this.#origin = origin;
     this.#target = target;
     this.#deps = dependencies;
+    this.#decided = decided;
     entry.abort = (end) => this.#refuse(end.reason, end.detail);
     this.#search = new UpstreamSearch(target, origin, dependencies, entry, this);
     const { timeout } = dependencies.detection();
@@ -82,9 +101,16 @@ class Detection implements Seeker {
     );
   }
 
-  start(begun: Begun | undefined): void {
+  /** `expected`: it will be HTTP, in all likelihood. */
+  start(expected: boolean, begun: Begun | undefined): void {
+    if (expected) this.#patience = this.#deps.after(this.#deps.detection().timeout, () => this.#open());
+    else this.#open();
+    this.#first.start(begun);
+  }
+
+  #open(): void {
+    this.#searching = true;
     this.#search.start();
-    if (this.#state === 'looking') this.#first.start(begun);
   }
 
   // The search.
@@ -139,9 +165,11 @@ class Detection implements Seeker {
 
   #decide(what: Detected): void {
     this.#state = 'over';
-    this.#deps.detected(what);
+    this.#patience();
+    this.#decided(what);
+    const settled = !this.#searching || this.#found !== undefined || this.#failure !== undefined;
     if (what !== 'http') this.#carry();
-    else if (this.#found !== undefined || this.#failure !== undefined) this.#handOver(this.#found);
+    else if (settled) this.#handOver(this.#found);
     else {
       this.#state = 'waiting';
       this.#patience = this.#deps.after(this.#deps.settings().agentPatience, () => {
@@ -157,7 +185,8 @@ class Detection implements Seeker {
       return;
     }
     this.#carriage = new Carriage(this.#client, this.#entry, this.#deps, this.#first.begun);
-    if (this.#found === undefined) this.#carriage.follow(this.#search, this.#opened);
+    if (!this.#searching) this.#carriage.toward(this.#target, this.#origin);
+    else if (this.#found === undefined) this.#carriage.follow(this.#search, this.#opened);
     else this.#carriage.along(this.#found);
   }
 
@@ -191,7 +220,7 @@ class Detection implements Seeker {
   }
 
   #leave(): void {
-    if (this.#state === 'looking') this.#deps.detected('ended');
+    if (this.#state === 'looking') this.#decided('ended');
     this.#state = 'over';
     this.#patience();
     this.#search.cancel();

@@ -42,7 +42,10 @@ export class SharedAddress {
     this.#destination = destination;
     this.#route = route;
     this.#deps = deps;
-    entry.abort = (end) => this.#refuse(end.reason, end.detail);
+    entry.abort = (end) => {
+      if (!this.#over) deps.detected('ended');
+      this.#refuse(end.reason, end.detail);
+    };
     this.#first = new FirstBytes(
       client,
       new Sniffer(true),

@@ -22,7 +22,7 @@ const service: Service = {
 
 /** A detector with a caller, instances and time that the test drives. */
 export class DetectionBench {
-  readonly client = new MemoryChannel();
+  client = new MemoryChannel();
   readonly upstreams: MemoryChannel[] = [];
   readonly records: ConnectionRecord[] = [];
   readonly detected: Detected[] = [];
@@ -43,8 +43,12 @@ export class DetectionBench {
     return Buffer.concat([...(this.http?.begun?.bytes ?? [])]).toString('latin1');
   }
 
-  start(port = 80, begun?: Begun): this {
-    const detector = new Detector({
+  readonly #detector: Detector;
+  readonly #live: Connections;
+
+  constructor() {
+    this.#live = new Connections('0', { started: () => {}, ended: (record) => this.records.push(record) });
+    this.#detector = new Detector({
       pick: (of, exclude) => of.instances.find((candidate) => !exclude.has(candidate)),
       started: (_service, { id }) => ({
         connected: () => this.outcomes.push(`${id} connected`),
@@ -73,13 +77,16 @@ export class DetectionBench {
         this.http = { begun: given, entry };
       },
     });
-    const live = new Connections('0', { started: () => {}, ended: (record) => this.records.push(record) });
-    const entry = live.begin({
+  }
+
+  /** A connection. */
+  start(port = 80, begun?: Begun): this {
+    const entry = this.#live.begin({
       ...{ direction: 'outbound', callerNode: undefined, callerService: undefined },
       ...{ callerAddress: '10.0.0.9:4000', destination: `10.0.0.1:${port}` },
     });
     const origin = { address: undefined, program: undefined };
-    detector.accept(this.client, entry, origin, { service, instance: undefined }, begun);
+    this.#detector.accept(this.client, entry, origin, { service, instance: undefined }, begun);
     return this;
   }
 
@@ -98,5 +105,17 @@ export class DetectionBench {
   /** The time of everything that waits is over. */
   expire(): void {
     for (const expired of [...this.timers]) if (this.timers.delete(expired)) expired();
+  }
+
+  /** A connection that speaks HTTP, and is over: the next one is expected to do so, too. */
+  expectHttp(): this {
+    this.start();
+    this.says('GET / HTTP/1.1\r\n');
+    this.opens();
+    this.http!.entry.finish('done');
+    this.client = new MemoryChannel();
+    for (const told of [this.upstreams, this.records, this.detected, this.outcomes]) told.length = 0;
+    this.http = undefined;
+    return this;
   }
 }

@@ -213,4 +213,56 @@ describe('Detector', () => {
     const ended = new DetectionBench().start(80, { bytes: [Buffer.from('GE')], ended: true });
     expect([ended.detected, ended.upstream.text, ended.upstream.ended]).toEqual([['ended'], 'GE', true]);
   });
+
+  describe('where the last connection spoke HTTP', () => {
+    it('opens no way of its own for the next', () => {
+      const bench = new DetectionBench().expectHttp();
+      for (let next = 0; next < 3; next++) {
+        bench.start();
+        bench.says(REQUEST);
+        expect(bench.begun).toBe(REQUEST);
+        expect(bench.http!.begun!.opened).toBeUndefined();
+      }
+      expect(bench.upstreams).toEqual([]);
+      expect(bench.timers.size).toBe(0);
+      expect(bench.detected).toEqual(['http', 'http', 'http']);
+    });
+
+    it('opens it after a while for a caller that says nothing: the server may speak first', () => {
+      const bench = new DetectionBench().expectHttp().start();
+      expect(bench.upstreams).toEqual([]);
+      bench.expire();
+      bench.opens();
+      bench.answers('220 ready');
+      expect([bench.client.text, bench.detected]).toEqual(['220 ready', ['server-first']]);
+      // It does not speak HTTP any more.
+      bench.start();
+      expect(bench.upstreams).toHaveLength(2);
+    });
+
+    it('still takes HTTP that comes late, with the way that was opened by then', () => {
+      const bench = new DetectionBench().expectHttp().start();
+      bench.expire();
+      bench.opens();
+      bench.says(REQUEST);
+      expect(bench.http!.begun!.opened!.instance.id).toBe('1');
+    });
+
+    it('carries what is something else', () => {
+      const bench = new DetectionBench().expectHttp().start();
+      bench.says('\0other');
+      expect(bench.upstream.text).toBe('\0other');
+      bench.opens();
+      bench.says(' more');
+      expect([bench.upstream.text, bench.timers.size]).toEqual(['\0other more', 0]);
+    });
+
+    it('forgets nothing of a caller that only comes and goes', () => {
+      const bench = new DetectionBench().expectHttp().start();
+      bench.client.close({ reason: 'done', delivered: true });
+      expect([bench.detected, bench.timers.size, bench.records.length]).toEqual([['ended'], 0, 1]);
+      bench.start();
+      expect(bench.upstreams).toEqual([]);
+    });
+  });
 });
