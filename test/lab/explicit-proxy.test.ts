@@ -9,11 +9,14 @@ import { webServer } from '../support/web.ts';
 
 /*
  * Programs that are told to use a proxy, and addresses that several services share. `a` calls, `b` serves, both with
- * mesh-node; `e` stands outside of the mesh.
+ * mesh-node; `e` stands outside of the mesh, and `x` is a container of `a`, behind a bridge.
  */
 
 const ZONE = 'dc1';
 const PROXY = 15_003;
+const BRIDGE = 'mnep0';
+/** Of `a` on the bridge. */
+const GATEWAY = '10.78.0.1';
 const WEB = 8080;
 const TLS = 8443;
 /** Where `e` serves what no service has, and what services share. */
@@ -24,15 +27,16 @@ let topology: Topology;
 let a: Host;
 let b: Host;
 let e: Host;
+let x: Host;
 let agent: MeshHost;
 
 beforeAll(async () => {
   topology = await Topology.create('mnep', {
     networks: { lan: { ipv4: '10.77.1', ipv6: 'fd77:1', router: true } },
-    hosts: { a: { lan: 1 }, b: { lan: 2 }, e: { lan: 3 } },
+    hosts: { a: { lan: 1 }, b: { lan: 2 }, e: { lan: 3 }, x: {} },
   });
-  [a, b, e] = ['a', 'b', 'e'].map((name) => topology.host(name)) as [Host, Host, Host];
-  await knownNames();
+  [a, b, e, x] = ['a', 'b', 'e', 'x'].map((name) => topology.host(name)) as [Host, Host, Host, Host];
+  await Promise.all([knownNames(), container()]);
   await Promise.all([
     ...[webServer(b, WEB, 'web'), webServer(b, WEB + 1, 'alpha'), webServer(b, WEB + 2, 'beta')],
     ...[webServer(e, OUTSIDE, 'outside'), webServer(e, SHARED, 'shared'), tlsServer()],
@@ -47,13 +51,31 @@ beforeAll(async () => {
       catalogue: catalogue(),
       config: {
         daemon: { workers: 1 },
-        ...(proxy ? { node: { callAs: 'shop' }, proxy: { enabled: true } } : {}),
+        ...(proxy
+          ? {
+              node: { callAs: 'shop' },
+              capture: { bridges: [BRIDGE] },
+              proxy: { enabled: true, reach: 'bridges' as const },
+            }
+          : {}),
       },
     });
   [agent] = await Promise.all([start(a, true), start(b, false)]);
   await waitFor('the service answers', async () => (await curl(['http://web.mesh:80/'])).stdout === 'web\n');
 }, 60_000);
 afterAll(() => topology?.stop());
+
+async function container(): Promise<void> {
+  await a.must([
+    ...['sh', '-ec'],
+    `ip link add ${BRIDGE} type bridge; ip address add ${GATEWAY}/24 dev ${BRIDGE}; ip link set ${BRIDGE} up
+     ip link add to-x type veth peer name eth0 netns ${x.namespace}; ip link set to-x master ${BRIDGE} up`,
+  ]);
+  await x.must([
+    ...['sh', '-ec'],
+    'ip link set lo up; ip address add 10.78.0.2/24 dev eth0; ip link set eth0 up',
+  ]);
+}
 
 /** What `a` finds in its hosts file; its agent, too. */
 async function knownNames(): Promise<void> {
@@ -214,6 +236,28 @@ describe('a program that is told to use the proxy', () => {
       'a proxy takes requests with a whole URL',
     );
   });
+});
+
+test('a container reaches services and what is outside through its bridge, and nothing of its host', async () => {
+  const through = (url: string) =>
+    x.exec([
+      'curl',
+      '-sS',
+      '--max-time',
+      '10',
+      '-x',
+      `http://${at(GATEWAY, PROXY)}`,
+      '-w',
+      ' %header{mesh-error}',
+      url,
+    ]);
+  // No route leads there but through the proxy.
+  expect((await through('http://web.mesh/container')).stdout).toBe('web\n ');
+  expect((await through(`http://outside.test:${OUTSIDE}/`)).stdout).toBe('outside\n ');
+  expect(await written('web.mesh')).toMatchObject({ target: 'http://web.mesh/container', service: 'web' });
+  for (const own of ['127.0.0.1', a.ipv4, GATEWAY, 'me.test'])
+    expect((await through(`http://${own}:15090/metrics`)).stdout).toMatch(/ denied$/);
+  expect((await through(`http://${GATEWAY}:${PROXY}/`)).stdout).toMatch(/ loop$/);
 });
 
 describe('an address that services share', () => {
