@@ -96,6 +96,28 @@ function verdict(target: Target, ratio: Spread): string {
   return reached ? 'reached' : 'MISSED';
 }
 
+/** The one of the rivals that did best, with our ratio to it. */
+function comparison(
+  results: readonly Result[],
+  ours: Result,
+  { metric, sense, rivals }: Target,
+): { readonly name: string; readonly ratio: Spread } | undefined {
+  const names = rivals ?? [ours.reference];
+  const [best] = results
+    .filter(
+      ({ subject, scenario, connections, [metric]: value }) =>
+        names.includes(subject) &&
+        scenario === ours.scenario &&
+        connections === ours.connections &&
+        value !== undefined,
+    )
+    .sort((a, b) => (sense === 'at most' ? a[metric]! - b[metric]! : b[metric]! - a[metric]!));
+  if (best === undefined) return undefined;
+  const values = ({ samples }: Result) => samples.map((sample) => sample[metric]);
+  const ratio = spread(pairedRatios(values(ours), values(best)));
+  return ratio === undefined ? undefined : { name: best.subject, ratio };
+}
+
 /** What of the project's goals was reached, as far as it was measured; undefined when nothing was. */
 export function verdicts(results: readonly Result[]): string | undefined {
   const rows = targets.flatMap((target) => {
@@ -103,9 +125,10 @@ export function verdicts(results: readonly Result[]): string | undefined {
       (each) =>
         each.subject === OURS && each.scenario === target.scenario && each.connections === target.connections,
     );
-    const ratio = result?.ratioToReference[target.metric];
-    if (result === undefined || ratio === undefined) return [];
-    const goal = `${target.sense} ${target.ratio.toFixed(2)} × ${result.reference}`;
+    const compared = result === undefined ? undefined : comparison(results, result, target);
+    if (compared === undefined) return [];
+    const { name, ratio } = compared;
+    const goal = `${target.sense} ${target.ratio.toFixed(2)} × ${name}`;
     return [
       [
         target.scenario,

@@ -61,6 +61,19 @@ describe('verdicts', () => {
     expect(lines[2]).toMatch(/requestsPerSecond.*at least 1\.40 × haproxy.*reached$/);
   });
 
+  it('compares with the best of several where the goal says so', () => {
+    const http = { ...scenario, name: 'http' };
+    const of = (subject: string, microseconds: number) => ({
+      ...series(subject, [{ cpuUsPerRequest: microseconds }]),
+      scenario: http,
+    });
+    const judged = (...all: ReturnType<typeof of>[]) =>
+      verdicts(summarize([of('mesh-node', 22), ...all])) ?? '';
+    expect(judged(of('haproxy', 20), of('nginx', 25))).toMatch(/1\.15 × haproxy\s+1\.10×\s+reached$/);
+    expect(judged(of('haproxy', 20), of('nginx', 18))).toMatch(/1\.15 × nginx\s+1\.22×\s+MISSED$/);
+    expect(judged(of('haproxy', 20))).toMatch(/1\.15 × haproxy/);
+  });
+
   it('is nothing without the reference or without our subject', () => {
     expect(verdicts(summarize([ours]))).toBeUndefined();
     expect(verdicts(summarize([haproxy]))).toBeUndefined();
