@@ -33,7 +33,7 @@ install_modules() {
 build_program() {
   (
     flock 9
-    cd "$root"
+    cd "$root" || exit 1
     local sources=(src package.json package-lock.json tsconfig.json rolldown.config.ts)
     if [ -e dist/main.js ] && [ -z "$(find "${sources[@]}" -newer dist/main.js -print -quit)" ]; then return 0; fi
     rm -rf dist.new dist.old
@@ -50,7 +50,7 @@ build_program() {
 build_tools() {
   (
     flock 9
-    cd "$root"
+    cd "$root" || exit 1
     local stamp=build/.built
     local sources=(src bench test package.json package-lock.json tsconfig.json tsconfig.tools.json)
     if [ -e "$stamp" ] && [ -z "$(find "${sources[@]}" -type f ! -name '*.test.ts' -newer "$stamp" -print -quit)" ]; then return 0; fi

@@ -1,26 +1,9 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { ConfigError } from '../config/problem.ts';
 import { MeshError } from '../model/errors.ts';
-import { addAuthzCommands } from './authz.ts';
-import { addBypassCommand } from './bypass.ts';
-import { addCaCommands } from './ca.ts';
-import { addCheckCommand } from './check.ts';
+import { commandsFor } from './commands.ts';
 import { type CliContext, CliError, type ExitCode, exitCodes } from './context.ts';
-import { addDiffCommand } from './diff.ts';
-import { addDrainCommand } from './drain.ts';
-import { addEventsCommand } from './events.ts';
-import { addExplainCommand } from './explain.ts';
-import { addObserveCommand } from './observe.ts';
-import { addPoliciesCommand } from './policies.ts';
 import { printable } from './printable.ts';
-import { addReloadCommand } from './reload.ts';
-import { addResolveCommand } from './resolve.ts';
-import { addRulesCommands } from './rules.ts';
-import { addRunCommands } from './run.ts';
-import { addStatusCommand } from './status.ts';
-import { addUpgradeCommand } from './upgrade.ts';
-import { addValidateCommand } from './validate.ts';
-import { addWhyCommand } from './why.ts';
 
 const FOOTER = `
 Settings come from the file, then MESH_NODE_<SECTION>_<KEY> in the environment, then --set; later ones win.
@@ -68,26 +51,9 @@ export async function runCli(
     .showHelpAfterError('(--help tells more)')
     .exitOverride()
     .addHelpText('after', FOOTER);
-  addRunCommands(program, context);
-  addValidateCommand(program, context);
-  addDiffCommand(program, context);
-  addPoliciesCommand(program, context);
-  addRulesCommands(program, context);
-  addCheckCommand(program, context);
-  addStatusCommand(program, context);
-  addResolveCommand(program, context);
-  addAuthzCommands(program, context);
-  addEventsCommand(program, context);
-  addExplainCommand(program, context);
-  addWhyCommand(program, context);
-  addObserveCommand(program, context);
-  addReloadCommand(program, context);
-  addDrainCommand(program, context);
-  addUpgradeCommand(program, context);
-  addBypassCommand(program, context);
-  addCaCommands(program, context);
-  checkOutputFormat(program);
   try {
+    for (const add of await commandsFor(argv)) add(program, context);
+    checkOutputFormat(program);
     await program.parseAsync(argv, { from: 'user' });
     return exitCodes.ok;
   } catch (error) {

@@ -80,7 +80,7 @@ export class SystemdHost {
       value === undefined ? [] : [[key, value]],
     );
     return must([LAB, 'online', this.#name, ...command], {
-      timeoutMs: 100_000,
+      timeoutMs: 200_000,
       env: Object.fromEntries(env),
     });
   }
