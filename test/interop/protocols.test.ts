@@ -232,8 +232,14 @@ describe('a Redis', () => {
     await a.must([
       ...['redis-benchmark', '-h', b.ipv4, '-n', `${each}`, '-P', '16', '-c', '20', '-q', '-t', 'set,get'],
     ]);
+    // Answers of all shapes, by RESP3.
+    await a.must([
+      ...['redis-benchmark', '-h', b.ipv4, '-3', '-n', '1000', '-P', '8', '-c', '5', '-q'],
+      ...['-t', 'lpush,lrange,mset,hset,zadd,spop'],
+    ]);
     await counted('SETs', sets + each, () => commands('set', 'ok'));
     await counted('GETs', gets + each, () => commands('get', 'ok'));
+    await counted('LRANGEs', 4000, () => commands('lrange', 'ok'));
     expect(await caller.metric('mesh_node_redis_connections_lost_total')).toBe(0);
   });
 });
