@@ -13,6 +13,7 @@ import type { Origin } from '../proxy/origin.ts';
 import type { Begun } from '../proxy/protocols.ts';
 import { Relay } from '../proxy/relay.ts';
 import { reasonOf, type SearchTarget } from '../proxy/search.ts';
+import { Silence } from '../proxy/silence.ts';
 import type { CallerExchange } from './caller-exchange.ts';
 import { CONNECTED, ConnectExchange } from './connect-exchange.ts';
 import { Exchange } from './exchange.ts';
@@ -20,7 +21,7 @@ import type { ExchangeDependencies, ExchangeOwner, SwitchedEnd } from './exchang
 import { lastAnswer } from './last-answer.ts';
 import { MessageWriter } from './message-writer.ts';
 import { RequestJournal } from './request-journal.ts';
-import { IDLE_MS, Silence, STREAM_SILENCE_MS } from './silence.ts';
+import { IDLE_MS, STREAM_SILENCE_MS } from './silence.ts';
 import { type Aim, OneTarget, type Refused, type RequestTargets } from './targets.ts';
 
 /** What a caller sends behind our last answer is read and dropped up to this: a reset could cost it the answer. */

@@ -7,18 +7,3 @@ export const STREAM_SILENCE_MS = 30 * 60_000;
 export const IDLE_MS = 60 * 60_000;
 /** How often silence is looked for, in ms: it is noticed up to twice that late. */
 export const LOOK_MS = 1000;
-
-/** Tells for how long nothing has been said, from looks at how much has been. Costs nothing between them. */
-export class Silence {
-  #bytes = Number.NaN;
-  #since = 0;
-
-  /** Milliseconds since the look that saw another number. `now` never goes back. */
-  at(now: number, bytes: number): number {
-    if (bytes !== this.#bytes) {
-      this.#bytes = bytes;
-      this.#since = now;
-    }
-    return now - this.#since;
-  }
-}

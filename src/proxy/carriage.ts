@@ -6,6 +6,7 @@ import type { OpenedPath, PickToken, SearchDependencies } from './outbound-depen
 import type { Begun } from './protocols.ts';
 import { Relay } from './relay.ts';
 import { type FoundUpstream, reasonOf, type SearchTarget, type Seeker, UpstreamSearch } from './search.ts';
+import { whenSilent } from './silence.ts';
 
 /**
  * A connection that is carried as it is, whatever it speaks, while its upstream is being found. Holds the caller's first
@@ -124,7 +125,10 @@ export class Carriage implements ChannelHandler, Seeker {
   #join(upstream: Channel, token: PickToken | undefined, room = true): void {
     this.#over = true;
     const entry = this.#entry;
-    const relay = new Relay(this.#client, upstream, (end) => {
+    const client = this.#client;
+    let attended = () => {};
+    const relay = new Relay(client, upstream, (end) => {
+      attended();
       token?.finished();
       entry.finish(end.reason, end.detail);
     });
@@ -132,6 +136,13 @@ export class Carriage implements ChannelHandler, Seeker {
     this.#replay = [];
     entry.relay = relay;
     entry.abort = (end) => relay.abort(end);
+    const idle = entry.service === undefined ? 0 : (this.#deps.policy(entry.service).timeouts?.idle ?? 0);
+    if (idle > 0) {
+      const said = () => relay.bytesSent + relay.bytesReceived - client.pendingBytes - upstream.pendingBytes;
+      attended = whenSilent(idle, said, this.#deps.after, () =>
+        relay.abort({ reason: 'timeout', detail: 'no byte went either way for too long' }),
+      );
+    }
     upstream.resume();
     // Without room its drain resumes the caller.
     if (room) this.#client.resume();

@@ -105,16 +105,20 @@ export const timeouts = z
   .strictObject({
     connect: givenDuration(0)
       .exactOptional()
-      .describe('On reaching one instance; else `balance.connectTimeout`.'),
+      .describe('On reaching one instance, within `balance.connectTimeout`.'),
     request: givenDuration(0)
       .exactOptional()
       .describe('From the head of a request to the end of its answer, all attempts together; else none.'),
     idle: givenDuration(0)
       .exactOptional()
-      .describe("A caller's connection without a request, or an opaque one without a byte; else none."),
+      .describe(
+        "A caller's connection without a request (else 1h), or an opaque one without a byte (else none).",
+      ),
     stream: givenDuration(0)
       .exactOptional()
-      .describe('Within a request, or an upgraded connection: no byte either way; else none.'),
+      .describe(
+        'Within a request, or an upgraded connection: no byte either way; else 30m within a request, and none once it is upgraded.',
+      ),
   })
   .refine(
     somethingSaid,
