@@ -183,7 +183,9 @@ export const outlier = orDefaults(
         'First time out; with each further one in a row it is as much longer.',
       ),
       maxEjection: duration('5m', 100).describe('Longest time out.'),
-      maxEjectedPercent: wholeShare(50).describe('Of the instances that may be out at once; one always may.'),
+      maxEjectedPercent: wholeShare(50).describe(
+        'Of the instances that may be out at once; one always may, unless this is 0.',
+      ),
       panicThreshold: wholeShare(50).describe(
         'When fewer than this share of the instances is usable, all are used.',
       ),
