@@ -1,14 +1,17 @@
 import { type BigIntStats, constants } from 'node:fs';
-import { open, readdir, realpath, stat } from 'node:fs/promises';
+import { lstat, open, readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConfigProblem } from '../config/problem.ts';
 import { policyLimits } from './limits.ts';
 import type { PolicyFile } from './reading.ts';
 
 /** Neither hidden nor what an editor leaves behind. */
 const IS_DOCUMENT = /^[^.].*\.ya?ml$/;
-/** How often a directory is read that changes meanwhile. */
-const ATTEMPTS = 5;
+/** A directory that changes while it is read is read again for so long, with pauses that grow. */
+const MOST_RETRYING_MS = 2000;
+const LEAST_PAUSE_MS = 2;
+const MOST_PAUSE_MS = 50;
 const MAY_OTHERS_WRITE = 0o002n;
 
 /** What a directory holds at one moment. */
@@ -47,17 +50,14 @@ class Refused extends Error {
  */
 export async function readDirectory(path: string): Promise<DirectoryReading> {
   try {
-    let gone: unknown;
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      try {
-        const read = await readOnce(path);
-        if (read !== undefined) return read;
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-        gone = error; // removed since it was listed, or a symbolic link that leads nowhere
-      }
+    const late = performance.now() + MOST_RETRYING_MS;
+    for (let pause = LEAST_PAUSE_MS; ; pause = Math.min(2 * pause, MOST_PAUSE_MS)) {
+      const read = await readOnce(path).catch(unlessGone);
+      if (read !== undefined) return read;
+      if (performance.now() > late)
+        throw new Refused(path, 'files that change all the time', 'files that rest for a moment');
+      await sleep(pause);
     }
-    throw gone ?? new Refused(path, 'files that change all the time', 'files that rest for a moment');
   } catch (error) {
     if (error instanceof Refused) return { problems: [error.problem] };
     const { code, message, path: where } = error as NodeJS.ErrnoException;
@@ -100,8 +100,8 @@ async function list(path: string): Promise<Listing | undefined> {
   };
   looked(path, await stat(directory, { bigint: true }));
   for (const name of names) {
-    const about = await stat(join(directory, name), { bigint: true });
     const at = join(path, name);
+    const about = await lookAt(join(directory, name), at);
     if (!about.isFile()) throw new Refused(at, 'something else', 'a regular file');
     if (about.size > policyLimits.fileBytes)
       throw new Refused(at, `${about.size} bytes`, `at most ${policyLimits.fileBytes}`);
@@ -113,6 +113,23 @@ async function list(path: string): Promise<Listing | undefined> {
     prints.push(`${name} ${about.dev} ${about.ino} ${about.size} ${about.mtimeNs} ${about.ctimeNs}`);
   }
   return { directory, names, fingerprint: prints.join('\n'), warnings, sizes };
+}
+
+/** What a file is; `at` is what it is called in problems. */
+async function lookAt(file: string, at: string): Promise<BigIntStats> {
+  try {
+    return await stat(file, { bigint: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    // It may have gone since the directory was listed.
+    if (!(await lstat(file)).isSymbolicLink()) throw error;
+    throw new Refused(at, 'a link that leads nowhere', 'a regular file');
+  }
+}
+
+/** What was there when the directory was listed, and is no longer, was changed meanwhile. */
+function unlessGone(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
 }
 
 /** Undefined when a file is not what it was listed as. */

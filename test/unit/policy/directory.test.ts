@@ -87,7 +87,7 @@ it('refuses what is no regular file, and links that lead nowhere', async () => {
   expect(await problem()).toBe('./a.yaml: something else, a regular file');
   rmSync(join(directory, 'a.yaml'), { recursive: true });
   symlinkSync('/nowhere', join(directory, 'a.yaml'));
-  expect(await problem()).toBe('./a.yaml: what cannot be read (ENOENT), a directory of readable files');
+  expect(await problem()).toBe('./a.yaml: a link that leads nowhere, a regular file');
   rmSync(directory, { recursive: true });
   writeFileSync(directory, '');
   expect(await problem()).toBe('.: what cannot be read (ENOTDIR), a directory of readable files');
