@@ -51,9 +51,18 @@ export class ExplicitWay implements ExplicitDependencies {
     const { protect } = this.#settings().config.capture;
     if (protect !== this.#protect) {
       this.#protect = protect;
-      this.#isProtected = coverage(parseProtected(protect));
+      this.#isProtected = protection(protect);
     }
     return this.#isProtected(endpointKey(endpoint));
+  }
+}
+
+/** What cannot be read protects everything; the supervisor says what is wrong with it, and a worker must not die of it. */
+function protection(protect: readonly string[]): (destination: EndpointKey) => boolean {
+  try {
+    return coverage(parseProtected(protect));
+  } catch {
+    return () => true;
   }
 }
 

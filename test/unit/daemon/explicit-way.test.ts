@@ -52,6 +52,8 @@ describe('where callers of the proxy may go', () => {
     config = configOf({ capture: { protect: ['10.9.0.0/16'] } });
     expect(forbidden('10.0.0.1:22')).toBeUndefined();
     expect(forbidden('10.9.1.1:80')).toBeDefined();
+    config = configOf({ capture: { protect: ['nonsense'] } });
+    expect(forbidden('10.0.0.1:80')).toBeDefined();
   });
 });
 
