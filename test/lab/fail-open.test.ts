@@ -19,6 +19,11 @@ const STRICT_PORT = 8081;
 /** What callers may lose by an agent that is gone or hung, and what anything else may take on a busy machine. */
 const DIRECT_WITHIN_MS = 2000;
 const SLACK_MS = 2000;
+/** A call that has to succeed may take this long, and one of many tries. */
+const CALL_S = 5;
+const TRY_S = 1;
+/** What could not be written down is tried again after 30 s. */
+const WRITTEN_MS = 60_000;
 const SCRIPT = join(REPOSITORY, 'systemd/withdraw-rules');
 
 const families = ['ipv4', 'ipv6'] as const;
@@ -104,8 +109,18 @@ const addressesOf = (own: readonly string[]): readonly string[] => [
 ];
 
 /** How a caller on a got there: who the server saw, or how it failed (7: refused). */
-async function call(ip: string, port = PORT): Promise<'mesh' | 'direct' | `curl ${number}`> {
-  const { code, stdout } = await a.exec(['curl', '-gsS', '--max-time', '1', `http://${at(ip, port)}/`]);
+async function call(
+  ip: string,
+  port = PORT,
+  seconds = CALL_S,
+): Promise<'mesh' | 'direct' | `curl ${number}`> {
+  const { code, stdout } = await a.exec([
+    'curl',
+    '-gsS',
+    '--max-time',
+    `${seconds}`,
+    `http://${at(ip, port)}/`,
+  ]);
   if (code !== 0) return `curl ${code}`;
   return families.some((family) => stdout === `b ${a.address(family)}\n`) ? 'direct' : 'mesh';
 }
@@ -115,8 +130,8 @@ async function everythingBy(way: 'mesh' | 'direct'): Promise<number> {
   const began = performance.now();
   await Promise.all(
     addressesOf(orders).map((ip) =>
-      waitFor(`${ip} is reached: ${way}`, async () => (await call(ip)) === way, {
-        timeoutMs: 20_000,
+      waitFor(`${ip} is reached: ${way}`, async () => (await call(ip, PORT, TRY_S)) === way, {
+        timeoutMs: 60_000,
         intervalMs: 20,
       }),
     ),
@@ -161,10 +176,13 @@ async function startAgain(): Promise<void> {
 
 test('the agent runs: everything through the mesh, and what is to hold without it is written down', async () => {
   await strictIs('mesh');
-  await waitFor('it is written down', async () =>
-    (await readFile(join(mesh.directory, 'state/fallback/rules-ipv6'), 'utf8').catch(() => '')).includes(
-      'MESH_VIRT',
-    ),
+  await waitFor(
+    'it is written down',
+    async () =>
+      (await readFile(join(mesh.directory, 'state/fallback/rules-ipv6'), 'utf8').catch(() => '')).includes(
+        'MESH_VIRT',
+      ),
+    { timeoutMs: WRITTEN_MS },
   );
 });
 
@@ -354,8 +372,11 @@ describe('the disk is full', () => {
   test('there is room again', async () => {
     await rm(filler());
     await startAgain();
-    await waitFor('it is written down', async () =>
-      (await readFile(join(mesh.directory, 'state/fallback/hosts'), 'utf8')).includes(' more.mesh'),
+    await waitFor(
+      'it is written down',
+      async () =>
+        (await readFile(join(mesh.directory, 'state/fallback/hosts'), 'utf8')).includes(' more.mesh'),
+      { timeoutMs: WRITTEN_MS },
     );
     expect((await rules()).fallbackProblem).toBeUndefined();
   });
