@@ -90,6 +90,10 @@ export class Prober {
         const past = deps.past(service, instance, AGENT);
         const rest = timeout === undefined ? undefined : left();
         this.#try(past, { bound: rest, question, left }, (last) => finish(outcomeOf(last)));
+      } else if (asking === undefined && isForbidden(why)) {
+        // Agents are let in by no rule of their own. One that answers so stands: its callers find out the rest.
+        token.finished();
+        done('reached');
       } else finish(outcomeOf(why));
     });
   }
@@ -153,6 +157,11 @@ function leave(channel: Channel, after: ProberDependencies['after']): void {
 /** The other agent is to blame, and nothing was said about the instance. */
 function isAgents(why: Shortcoming | undefined): boolean {
   return typeof why === 'object' && !why.delivered && why.source === 'peer' && why.reason !== 'denied';
+}
+
+/** The agent of the instance does not let this one in. */
+function isForbidden(why: Shortcoming | undefined): boolean {
+  return typeof why === 'object' && why.reason === 'denied' && why.source === 'callee';
 }
 
 function outcomeOf(why: Shortcoming | undefined): ProbeOutcome {

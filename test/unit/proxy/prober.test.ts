@@ -99,6 +99,12 @@ describe('Prober', () => {
     expect(timers.size).toBe(0);
   });
 
+  it('holds nobody for dead whose agent does not let this one in, and takes it for no success', () => {
+    const { channel, log } = setup('strict', 'tunnel');
+    channel.close({ reason: 'denied', delivered: false, source: 'callee' });
+    expect(log.slice(1)).toEqual(['finished', 'reached']);
+  });
+
   it('goes past an agent that is away, for permissive services only', () => {
     const permissive = setup('permissive', 'tunnel');
     permissive.channel.close(agentGone);
