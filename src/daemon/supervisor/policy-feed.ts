@@ -14,6 +14,8 @@ interface PolicyFeedOptions {
   readonly log: Log;
   /** Another set is in force: for every worker. */
   publish(policies: PolicySet): void;
+  /** For whoever follows what happens, in one sentence. */
+  onEvent(text: string): void;
   /** Why there are no policies although there should be; undefined when there are. */
   onBlocked(reason: string | undefined): void;
 }
@@ -109,6 +111,7 @@ export class PolicyFeed {
       store.keep(this.#kept);
     }
     log.info({ version, files: files.length, services }, 'policies: in force');
+    this.#options.onEvent(`version ${version} is in force: ${files.length} files, ${services} services`);
   }
 
   #put(content: PolicyContent, version: number, source: PolicyStatus['source']): void {
@@ -122,11 +125,10 @@ export class PolicyFeed {
   }
 
   #refuse(problems: readonly string[]): void {
+    const { version } = this.#current;
     this.#refused = problems;
-    this.#options.log.error(
-      { problems, version: this.#current.version },
-      'policies: refused; the last good ones stay',
-    );
+    this.#options.log.error({ problems, version }, 'policies: refused; the last good ones stay');
+    this.#options.onEvent(`refused, version ${version} stays: ${problems[0]}`);
   }
 
   /** A directory that is gone is more often a mount or a slip than a wish; to end all policies its files are deleted. */

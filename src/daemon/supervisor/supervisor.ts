@@ -278,6 +278,7 @@ class Supervisor implements AdminView {
         this.#workforce?.workers.usePolicies(policies);
         for (const { worker } of this.leftovers) worker.usePolicies(policies);
       },
+      onEvent: (text) => this.events.add('supervisor', { kind: 'policy', text }),
       onBlocked: (reason) => this.readiness.set('policies', reason),
     });
   }

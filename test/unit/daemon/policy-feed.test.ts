@@ -14,6 +14,7 @@ const bad = `${good}hops: one\n`;
 let base: string;
 let directory: string;
 let published: PolicySet[];
+let events: string[];
 let blocked: (string | undefined)[];
 let feed: PolicyFeed;
 
@@ -31,12 +32,14 @@ afterEach(async () => {
 async function start(): Promise<void> {
   published = [];
   blocked = [];
+  events = [];
   const quiet = () => {};
   const log = { info: quiet, warn: quiet, error: quiet } as unknown as Log;
   feed = new PolicyFeed({
     ...{ directory, log, store: new PolicyStore(join(base, 'state'), log) },
     reader: { read: async (files) => readPolicies(files), close: async () => {} },
     publish: (policies) => published.push(policies),
+    onEvent: (text) => events.push(text.replaceAll(directory, '.')),
     onBlocked: (reason) => blocked.push(reason),
   });
   await feed.start();
@@ -75,6 +78,11 @@ it('keeps the last good set while something is wrong', async () => {
   await write(good);
   expect(feed.status).toMatchObject({ version: 1, refused: [] });
   expect(published).toHaveLength(1);
+  expect(events).toEqual([
+    'version 1 is in force: 1 files, 1 services',
+    'refused, version 1 stays: ./a.yaml:3:7: hops: found text "one", expected two or three',
+    'version 1 is in force: 1 files, 1 services',
+  ]);
 });
 
 it('goes on after a restart where it was', async () => {
