@@ -67,6 +67,8 @@ export interface ConnectionRecord {
   readonly failures?: readonly FailedAttempt[] | undefined;
   /** What access control denied or, in shadow, would have denied, and by which rule: the last of it. */
   readonly access: string | undefined;
+  /** What came of finding out what it speaks, where nobody had said so (docs/protocols.md). */
+  readonly detected?: string | undefined;
   readonly reason: EndReason;
   /** One sentence for people; never used as a label. */
   readonly detail: string | undefined;

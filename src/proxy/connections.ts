@@ -16,7 +16,7 @@ import type { RelayEnd } from './relay.ts';
 /** A connection as it stands, for `mesh-node status connections`. */
 export type LiveConnection = Omit<
   ConnectionRecord,
-  'durationMs' | 'zone' | 'attempts' | 'access' | 'reason' | 'detail'
+  'durationMs' | 'zone' | 'attempts' | 'access' | 'detected' | 'reason' | 'detail'
 >;
 
 /** What carries a connection's bytes, and counts them. */
@@ -72,6 +72,8 @@ export class ConnectionEntry implements DenseSetMember {
   judged: 'requests' | AccessRequest | undefined;
   /** What access control would have denied, or has: the last of it. */
   access: string | undefined;
+  /** What came of finding out what it speaks. */
+  detected: string | undefined;
   /** Set once both sides are joined. */
   relay: Carrier | undefined;
   /** Ends the connection from our side; given by its owner. */
@@ -154,6 +156,7 @@ export class ConnectionEntry implements DenseSetMember {
       attempts: this.attempts,
       failures: this.failures,
       access: this.access,
+      detected: this.detected,
       reason,
       detail,
     };

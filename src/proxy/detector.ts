@@ -29,17 +29,21 @@ export class Detector {
   accept(client: Channel, entry: ConnectionEntry, origin: Origin, target: SearchTarget, begun?: Begun): void {
     const { enabled, serverFirstPorts } = this.#deps.detection();
     const skips = enabled && serverFirstPorts.includes(portOf(entry.start.destination));
-    if (skips) this.#deps.detected('skipped-port');
+    if (skips) {
+      entry.detected = 'skipped-port';
+      this.#deps.detected('skipped-port');
+    }
     if (skips || !enabled) new Carriage(client, entry, this.#deps, begun).toward(target, origin);
     else {
       const { service } = target;
-      const decided = (what: Detected) => this.#decided(service, what);
+      const decided = (what: Detected) => this.#decided(entry, service, what);
       const detection = new Detection(client, entry, origin, target, this.#deps, decided);
       detection.start(this.#http.has(service), begun);
     }
   }
 
-  #decided(service: Service, what: Detected): void {
+  #decided(entry: ConnectionEntry, service: Service, what: Detected): void {
+    entry.detected = what;
     this.#deps.detected(what);
     if (what === 'http') this.#http.add(service);
     else if (what !== 'ended') this.#http.delete(service);

@@ -6,7 +6,7 @@ import type { Service } from '../model/service.ts';
 import { Carriage } from './carriage.ts';
 import type { ConnectionEntry } from './connections.ts';
 import { FirstBytes, type Seen } from './first-bytes.ts';
-import type { OutboundDependencies } from './opening-dependencies.ts';
+import type { Detected, OutboundDependencies } from './opening-dependencies.ts';
 import type { Origin } from './origin.ts';
 import type { OutboundRoute } from './outbound-dependencies.ts';
 import { reasonOf } from './search.ts';
@@ -43,7 +43,7 @@ export class SharedAddress {
     this.#route = route;
     this.#deps = deps;
     entry.abort = (end) => {
-      if (!this.#over) deps.detected('ended');
+      if (!this.#over) this.#detected('ended');
       this.#refuse(end.reason, end.detail);
     };
     this.#first = new FirstBytes(
@@ -63,7 +63,7 @@ export class SharedAddress {
       this.#onward();
     } else if (serverFirstPorts.includes(this.#destination.port)) {
       this.#first.stop();
-      this.#deps.detected('skipped-port');
+      this.#detected('skipped-port');
       this.#onward();
     } else {
       this.#first.expire();
@@ -71,8 +71,13 @@ export class SharedAddress {
     }
   }
 
+  #detected(what: Detected): void {
+    this.#entry.detected = what;
+    this.#deps.detected(what);
+  }
+
   #decide(what: Seen): void {
-    this.#deps.detected(what.protocol);
+    this.#detected(what.protocol);
     if (what.protocol === 'http') {
       this.#over = true;
       this.#deps.httpAt(this.#client, this.#entry, this.#origin, this.#destination, this.#first.begun);
@@ -112,7 +117,7 @@ export class SharedAddress {
   #gone(why: ChannelClose): void {
     if (this.#over) return;
     this.#over = true;
-    this.#deps.detected('ended');
+    this.#detected('ended');
     this.#entry.finish(why.reason === 'reset' ? 'client-reset' : reasonOf(why), why.detail);
   }
 }

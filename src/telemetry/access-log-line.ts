@@ -18,6 +18,7 @@ export function accessLogLine(record: ConnectionRecord): string {
   line.ascii(',"bytesReceived":').number(record.bytesReceived);
   line.ascii(',"durationMs":').milliseconds(record.durationMs);
   line.ascii(',"attempts":').number(record.attempts);
+  if (record.detected !== undefined) line.ascii(',"detected":"').ascii(record.detected).ascii('"');
   if (record.access !== undefined) line.ascii(',"access":').text(record.access, MOST_TEXT);
   line.ascii(',"reason":"').ascii(record.reason);
   line.ascii('","detail":').text(record.detail, MOST_TEXT).ascii('}\n');

@@ -162,7 +162,7 @@ describe.each(families)('a service of which nobody says what it speaks, %s', (fa
     const before = await detected('tls');
     expect(await shown(at(b.address(family), TLS))).toBe('plain');
     const line = await caller.logged('it', ({ service }) => service === 'secure');
-    expect(line).toMatchObject({ path: 'tunnel', attempts: 1 });
+    expect(line).toMatchObject({ path: 'tunnel', attempts: 1, detected: 'tls' });
     await counted('connections of TLS', before + 1, () => detected('tls'));
   });
 

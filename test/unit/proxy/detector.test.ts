@@ -146,7 +146,9 @@ describe('Detector', () => {
     bench.upstream.close(done);
     bench.client.close(done);
     expect(bench.client.text).toBe('late');
-    expect(bench.records).toMatchObject([{ bytesSent: 5, bytesReceived: 4, reason: 'done' }]);
+    expect(bench.records).toMatchObject([
+      { bytesSent: 5, bytesReceived: 4, reason: 'done', detected: 'ended' },
+    ]);
     expect(bench.outcomes.at(-1)).toBe('1 finished');
   });
 

@@ -131,7 +131,9 @@ describe('SharedAddress', () => {
     direct[0]!.handler.end();
     direct[0]!.close({ reason: 'done', delivered: true });
     client.close({ reason: 'done', delivered: true });
-    expect(records).toMatchObject([{ path: 'passthrough', service: undefined, reason: 'done' }]);
+    expect(records).toMatchObject([
+      { path: 'passthrough', service: undefined, reason: 'done', detected: 'timeout' },
+    ]);
   });
 
   it('refuses what names nobody where one of the services is strict', async () => {

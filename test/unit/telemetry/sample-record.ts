@@ -21,6 +21,7 @@ export const sampleRecord: ConnectionRecord = {
   bytesReceived: 2000,
   attempts: 1,
   access: undefined,
+  detected: 'other',
   reason: 'done',
   detail: undefined,
 };
