@@ -208,9 +208,10 @@ export class Attempts implements Seeker {
   }
 
   /** Its channel is lost. False: so is the request. `begun`: a byte of an answer had come. */
-  lost(begun: boolean): boolean {
+  lost(reason: EndReason, detail: string | undefined, begun: boolean): boolean {
     const { reused } = this.#upstream!;
     const heard = this.#heard;
+    this.#note(reason, detail);
     this.#upstream = undefined;
     // Whoever closes a channel that idled may not have seen the request.
     if (begun || !reused) this.#answered(0);
@@ -226,9 +227,17 @@ export class Attempts implements Seeker {
       return;
     }
     const heard = this.#heard;
+    const detail = 'no answer within the bound of an attempt';
+    this.#note('timeout', detail);
     this.#cut('timeout', true);
     if (this.#mayGoOn({ condition: 'timeout', heard, reused: false })) this.#again();
-    else this.#over('timeout', 'no answer within the bound of an attempt', heard);
+    else this.#over('timeout', detail, heard);
+  }
+
+  #note(reason: EndReason, detail: string | undefined): void {
+    const { instance, path } = this.#upstream!.start;
+    this.#journal.failures ??= [];
+    this.#journal.failures.push({ instance: instance.id, path, reason, detail });
   }
 
   /** A byte of the request may have been heard at the upstream. */

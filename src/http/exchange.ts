@@ -207,8 +207,10 @@ export class Exchange implements CallerExchange, AttemptsUser, ClockedExchange {
     if (this.#answerDone) {
       this.#attempts!.gone();
       this.#end(false);
-    } else if (!this.#attempts!.lost(begun)) {
-      const reason = why.reason === 'done' || why.reason === 'local' ? 'reset' : why.reason;
+      return;
+    }
+    const reason = why.reason === 'done' || why.reason === 'local' ? 'reset' : why.reason;
+    if (!this.#attempts!.lost(reason, why.detail, begun)) {
       this.#fail(failureStatus(reason, true), reason, reason, why.detail);
     }
   }

@@ -246,6 +246,10 @@ describe('a retry', () => {
     mesh.last.loses();
     expect(mesh.to).toBe('1 2');
     expect(mesh.records[1]).toMatchObject({ attempts: 2, status: 502 });
+    expect(mesh.records[1]!.failures).toMatchObject([
+      { instance: '1', reason: 'reset', path: 'local' },
+      { instance: '2', reason: 'reset', path: 'local' },
+    ]);
     // Whoever closes a channel that idled did nothing wrong.
     expect(mesh.outcomes.map(({ statuses }) => statuses)).toEqual([[200], [], [0]]);
   });
