@@ -47,6 +47,8 @@ export class Balancer {
   #locality: Locality;
   #ejection: EjectionSettings;
   #snapshot: Snapshot | undefined;
+  /** Of what is said about services. */
+  #generation = 0;
   #sweep = this.#services.values();
 
   constructor(options: BalancerOptions) {
@@ -89,9 +91,9 @@ export class Balancer {
     this.usePolicies();
   }
 
-  /** Policies have changed; what is known of the instances stays. */
+  /** Policies have changed: each service follows when it is used next. What is known of the instances stays. */
   usePolicies(): void {
-    for (const balance of this.#services.values()) balance.configure(this.#rule(balance.service));
+    this.#generation++;
   }
 
   /** An instance for a new connection, none of the excluded (compared by id); undefined when there is none. */
@@ -132,10 +134,16 @@ export class Balancer {
     const known = this.#services.get(current.name);
     if (known === undefined) {
       const made = new ServiceBalance(current, this.#rule(current), this.#dependencies);
+      made.generation = this.#generation;
       this.#services.set(current.name, made);
       return made;
     }
-    if (known.service !== current) known.update(current, this.#rule(current));
+    const updated = known.service !== current;
+    if (updated) known.update(current);
+    if (updated || known.generation !== this.#generation) {
+      known.generation = this.#generation;
+      known.configure(this.#rule(current));
+    }
     return known;
   }
 

@@ -37,6 +37,8 @@ export interface ServiceBalanceDependencies {
 
 /** Everything about one service that outlives a snapshot: how its instances do, and who is picked. */
 export class ServiceBalance implements Outcomes {
+  /** Of the rule; its owner's, to know when to configure. */
+  generation = 0;
   readonly #deps: ServiceBalanceDependencies;
   readonly #records = new InstanceRecords();
   readonly #pickers = new PickerCache();
@@ -65,12 +67,11 @@ export class ServiceBalance implements Outcomes {
   }
 
   /** The same service of a newer snapshot. What is known of instances stays with those that stayed. */
-  update(service: Service, rule: BalanceRule): void {
-    this.#rule = rule;
+  update(service: Service): void {
     this.#reconcile(service, this.#deps.now());
   }
 
-  /** Configuration or policy changed; what is known of the instances stays. */
+  /** What is said of the service may have changed; what is known of the instances stays. */
   configure(rule: BalanceRule): void {
     const before = this.#rule;
     this.#rule = rule;

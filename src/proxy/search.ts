@@ -4,6 +4,7 @@ import type { Channel, ChannelClose } from '../io/channel.ts';
 import type { ConnectionPath, EndReason, FailedAttempt } from '../model/connection.ts';
 import type { Subset } from '../model/policy.ts';
 import type { Instance, InstanceId, Service } from '../model/service.ts';
+import { connectionScope } from './connection-scope.ts';
 import { CountedChannel } from './counted-channel.ts';
 import type { Origin } from './origin.ts';
 import {
@@ -133,7 +134,7 @@ export class UpstreamSearch {
     deps: SearchDependencies,
     journal: SearchJournal,
     seeker: Seeker,
-    scope: SearchScope = {},
+    scope: SearchScope = connectionScope(deps.policy(target.service.name), origin),
   ) {
     this.#service = target.service;
     this.#only = target.instance;

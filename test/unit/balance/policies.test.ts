@@ -400,12 +400,22 @@ describe('probes', () => {
     balancer.probed(of.name, of.instances[0]!.id, false);
     said.policy = {};
     balancer.usePolicies();
-    expect(transitions.at(-1)).toBe('i0 ejected → trial: probe');
     expect(picks(of, 10)).toEqual({ i0: 5, i1: 5 });
+    expect(transitions.at(-1)).toBe('i0 ejected → trial: probe');
     // A late word of theirs is not heard.
     balancer.probed(of.name, of.instances[1]!.id, false);
     expect(transitions).toHaveLength(2);
   });
+});
+
+it('follows a registry that says otherwise how to balance', () => {
+  const { balancer } = setup();
+  const of = service(instances(3), { balance: 'least-connections' });
+  const first = balancer.pick(of, NONE)!;
+  balancer.started(of, first);
+  for (let i = 0; i < 20; i++) expect(balancer.pick(of, NONE)).not.toBe(first);
+  const turned = service(of.instances);
+  expect(new Set(Array.from({ length: 20 }, () => balancer.pick(turned, NONE)?.id)).size).toBe(3);
 });
 
 it('tells of instances that leave while they are set aside', () => {
