@@ -1,7 +1,7 @@
 /** Parameters of a query that are looked at. */
-export const MAX_QUERY_PARAMETERS = 256;
+const MAX_QUERY_PARAMETERS = 256;
 /** Cookies that are looked at. */
-export const MAX_COOKIES = 256;
+const MAX_COOKIES = 256;
 
 /**
  * Value of the first cookie of this name in a Cookie field (RFC 6265, 5.4), as it stands, without quotes around it.

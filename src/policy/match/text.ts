@@ -5,7 +5,7 @@ import type { NamedMatch, TextMatch } from '../../model/policy.ts';
 /** Longest regular expression, in characters. */
 export const MAX_REGEX = 1024;
 /** Instructions of a compiled one: what it costs for each character at worst. `[0-9]{100}` has about as many. */
-export const MAX_REGEX_PROGRAM = 512;
+const MAX_REGEX_PROGRAM = 512;
 /**
  * Longest text that a regular expression is tried on, in characters: as long as a request line may be. A longer one does
  * not match. With {@link MAX_REGEX_PROGRAM} the worst that one test costs is about 0.2 s, and 1 ms is usual.
