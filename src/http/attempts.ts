@@ -5,14 +5,8 @@ import { type EndReason, resetCode } from '../model/connection.ts';
 import type { Instance, Service } from '../model/service.ts';
 import type { Origin } from '../proxy/origin.ts';
 import type { OpenedPath, PickToken } from '../proxy/outbound-dependencies.ts';
-import {
-  type FoundUpstream,
-  type ReusedUpstream,
-  type SearchScope,
-  type SearchTarget,
-  type Seeker,
-  UpstreamSearch,
-} from '../proxy/search.ts';
+import { UpstreamSearch } from '../proxy/search.ts';
+import type { FoundUpstream, ReusedUpstream, SearchScope, SearchTarget, Seeker } from '../proxy/seeker.ts';
 import type { Admission } from './admission.ts';
 import { Discard } from './discard.ts';
 import type { ExchangeClock } from './exchange-clock.ts';

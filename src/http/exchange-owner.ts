@@ -4,7 +4,7 @@ import type { Instance, NodeName, Service } from '../model/service.ts';
 import type { CallerView } from '../policy/match/request-view.ts';
 import type { Origin } from '../proxy/origin.ts';
 import type { PickToken, SearchDependencies } from '../proxy/outbound-dependencies.ts';
-import type { SearchTarget } from '../proxy/search.ts';
+import type { SearchTarget } from '../proxy/seeker.ts';
 import type { RequestLimits } from './admission.ts';
 import type { MessageWriter } from './message-writer.ts';
 import type { UpstreamPool } from './upstream-pool.ts';

@@ -8,7 +8,7 @@ import type { ConnectionEntry } from '../proxy/connections.ts';
 import type { Origin } from '../proxy/origin.ts';
 import type { PickToken, SearchDependencies } from '../proxy/outbound-dependencies.ts';
 import type { Begun } from '../proxy/protocols.ts';
-import type { SearchTarget } from '../proxy/search.ts';
+import type { SearchTarget } from '../proxy/seeker.ts';
 import type { RequestLimits } from './admission.ts';
 import { type ExplicitDependencies, ExplicitTargets } from './explicit-targets.ts';
 import { HttpConnection, type HttpConnectionDependencies } from './http-connection.ts';

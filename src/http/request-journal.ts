@@ -3,7 +3,7 @@ import type { ConnectionPath, FailedAttempt } from '../model/connection.ts';
 import type { RequestEndReason, RequestRecord, RequestSink } from '../model/request.ts';
 import type { InstanceId, ServiceName } from '../model/service.ts';
 import type { ConnectionEntry } from '../proxy/connections.ts';
-import type { SearchJournal } from '../proxy/search.ts';
+import type { SearchJournal } from '../proxy/seeker.ts';
 
 /** The journal of one request: filled while it lives, written down exactly once. */
 export class RequestJournal implements SearchJournal {

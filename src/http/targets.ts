@@ -3,7 +3,7 @@ import { type Endpoint, endpointKey, type OriginalDestination } from '../model/a
 import type { RequestEndReason } from '../model/request.ts';
 import type { Instance, InstanceId, Service, ServiceName } from '../model/service.ts';
 import type { OutboundRoute } from '../proxy/outbound-dependencies.ts';
-import type { SearchTarget } from '../proxy/search.ts';
+import type { SearchTarget } from '../proxy/seeker.ts';
 
 /** Where a request goes. */
 export interface Aim {

@@ -2,7 +2,7 @@ import { endpointKey } from '../model/address.ts';
 import type { Instance, Service, ServiceName } from '../model/service.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Origin } from '../proxy/origin.ts';
-import type { FoundUpstream } from '../proxy/search.ts';
+import type { FoundUpstream } from '../proxy/seeker.ts';
 import { Upstream, type UpstreamKeeper } from './upstream.ts';
 import { UpstreamShelves } from './upstream-shelves.ts';
 

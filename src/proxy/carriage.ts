@@ -5,7 +5,8 @@ import type { Origin } from './origin.ts';
 import type { OpenedPath, PickToken, SearchDependencies } from './outbound-dependencies.ts';
 import type { Begun } from './protocols.ts';
 import { Relay } from './relay.ts';
-import { type FoundUpstream, reasonOf, type SearchTarget, type Seeker, UpstreamSearch } from './search.ts';
+import { reasonOf, UpstreamSearch } from './search.ts';
+import type { FoundUpstream, SearchTarget, Seeker } from './seeker.ts';
 import { whenSilent } from './silence.ts';
 
 /**

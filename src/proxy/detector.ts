@@ -9,7 +9,8 @@ import type { Detected, DetectionDependencies } from './opening-dependencies.ts'
 import type { Origin } from './origin.ts';
 import type { OpenedPath, SearchDependencies } from './outbound-dependencies.ts';
 import type { Begun, ProtocolHandler } from './protocols.ts';
-import { type FoundUpstream, reasonOf, type SearchTarget, type Seeker, UpstreamSearch } from './search.ts';
+import { reasonOf, UpstreamSearch } from './search.ts';
+import type { FoundUpstream, SearchTarget, Seeker } from './seeker.ts';
 
 export interface DetectorDependencies extends SearchDependencies, DetectionDependencies {
   /** Who carries what turns out to be HTTP. */

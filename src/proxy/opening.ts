@@ -6,7 +6,8 @@ import type { ConnectionEntry } from './connections.ts';
 import type { OutboundDependencies } from './opening-dependencies.ts';
 import type { Origin } from './origin.ts';
 import type { OutboundRoute } from './outbound-dependencies.ts';
-import { reasonOf, type SearchTarget } from './search.ts';
+import { reasonOf } from './search.ts';
+import type { SearchTarget } from './seeker.ts';
 import { SharedAddress } from './shared-address.ts';
 
 /** A connection of which it is not yet known where it goes; its caller is paused. */

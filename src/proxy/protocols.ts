@@ -2,7 +2,7 @@ import type { Channel } from '../io/channel.ts';
 import type { Protocol } from '../model/service.ts';
 import type { ConnectionEntry } from './connections.ts';
 import type { Origin } from './origin.ts';
-import type { FoundUpstream, SearchTarget } from './search.ts';
+import type { FoundUpstream, SearchTarget } from './seeker.ts';
 
 /** What there is already of a connection that is handed on after its first bytes were looked at. */
 export interface Begun {

@@ -5,7 +5,7 @@ import type { ConnectionEntry } from '../proxy/connections.ts';
 import type { Origin } from '../proxy/origin.ts';
 import type { SearchDependencies } from '../proxy/outbound-dependencies.ts';
 import type { Begun } from '../proxy/protocols.ts';
-import type { SearchTarget } from '../proxy/search.ts';
+import type { SearchTarget } from '../proxy/seeker.ts';
 import { mayWait } from './commands.ts';
 import { Conversation } from './conversation.ts';
 import { TappedChannel } from './tapped-channel.ts';

@@ -3,7 +3,8 @@ import type { Service } from '../../../src/model/service.ts';
 import { Carriage } from '../../../src/proxy/carriage.ts';
 import type { ConnectionEntry } from '../../../src/proxy/connections.ts';
 import type { SearchDependencies } from '../../../src/proxy/outbound-dependencies.ts';
-import type { FoundUpstream, UpstreamSearch } from '../../../src/proxy/search.ts';
+import type { UpstreamSearch } from '../../../src/proxy/search.ts';
+import type { FoundUpstream } from '../../../src/proxy/seeker.ts';
 import { MemoryChannel } from './memory-channel.ts';
 
 const origin = { address: undefined, program: undefined };

@@ -2,7 +2,8 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { noPolicy, type ServicePolicy } from '../../../src/model/policy.ts';
 import type { Instance, Service, ServiceName } from '../../../src/model/service.ts';
 import type { Choice, OpenedPath, SearchDependencies } from '../../../src/proxy/outbound-dependencies.ts';
-import { type SearchScope, UpstreamSearch } from '../../../src/proxy/search.ts';
+import { UpstreamSearch } from '../../../src/proxy/search.ts';
+import type { SearchScope } from '../../../src/proxy/seeker.ts';
 import { MemoryChannel, turn } from './memory-channel.ts';
 
 const instances = ['1', '2', '3'].map((id) => ({ id, zone: 'z' }) as Instance);

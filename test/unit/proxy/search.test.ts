@@ -4,7 +4,8 @@ import type { CircuitBreaker as Bounds } from '../../../src/model/policy.ts';
 import { noPolicy } from '../../../src/model/policy.ts';
 import type { Instance, Service, ServiceName } from '../../../src/model/service.ts';
 import type { SearchDependencies } from '../../../src/proxy/outbound-dependencies.ts';
-import { type FoundUpstream, type Seeker, UpstreamSearch } from '../../../src/proxy/search.ts';
+import { UpstreamSearch } from '../../../src/proxy/search.ts';
+import type { FoundUpstream, Seeker } from '../../../src/proxy/seeker.ts';
 import { MemoryChannel, turn } from './memory-channel.ts';
 
 const instance = { id: '1', zone: 'dc1' } as Instance;
