@@ -2,6 +2,7 @@ import type { RulesAnswer, ServicesAnswer } from '../../admin/api.ts';
 import { differences } from '../rules.ts';
 import { readRulesInput } from '../rules-input.ts';
 import { suspensionText } from '../suspensions.ts';
+import { accessCheck } from './access.ts';
 import { type Check, fail, listed, ok, skip, warn } from './check.ts';
 
 const NOT_RUNNING = 'the daemon does not run';
@@ -97,4 +98,4 @@ const services: Check = {
 };
 
 /** What of the running agent has to be right. */
-export const agentChecks: readonly Check[] = [daemon, interception, rules, guard, services];
+export const agentChecks: readonly Check[] = [daemon, interception, rules, guard, services, accessCheck];

@@ -201,7 +201,8 @@ export class NodeDataPlane implements DataPlane {
   usePolicies(policies: Policies): void {
     this.#policies = policies;
     this.#egress.usePolicies();
-    this.#recheck.start();
+    if (policies.decideAccess) this.#recheck.start();
+    else this.#recheck.stop();
   }
 
   get sourcePorts(): SourcePorts {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { CommandResult } from '../../../../src/capture/command.ts';
+import { accessCheck } from '../../../../src/cli/checks/access.ts';
 import type { Check, CheckSubject } from '../../../../src/cli/checks/check.ts';
 import { listed, ok, worst } from '../../../../src/cli/checks/check.ts';
 import { hostChecks } from '../../../../src/cli/checks/host.ts';
@@ -43,6 +44,29 @@ function subject(
 function named(checks: readonly Check[], name: string): Check {
   return checks.find((one) => one.name === name)!;
 }
+
+describe('access', () => {
+  it.each([
+    [{}, ['ok', 'no service has access rules']],
+    [{ a: { access: {} } }, ['ok', 'rules of 1 strict services']],
+    [{ a: { access: {} }, b: { access: {} } }, ['warn', 'access rules of permissive services: b']],
+    [{ b: { routes: [] } }, ['ok', 'no service has access rules']],
+  ])('%j', async (services, found) => {
+    const answers: Record<string, unknown> = {
+      '/v1/policies': { policies: { common: {}, services } },
+      '/v1/services': {
+        services: [
+          { name: 'a', mode: 'strict' },
+          { name: 'b', mode: 'permissive' },
+        ],
+      },
+    };
+    const get = async <T>(path: string) => answers[path] as T | undefined;
+    const { state, detail } = await accessCheck.run({ ...subject(), get });
+    expect([state, detail]).toEqual(found);
+    expect((await accessCheck.run(subject())).state).toBe('skip');
+  });
+});
 
 describe('runChecks', () => {
   it('gives results in order; one that hangs or falls is its own failure and no other’s', async () => {
