@@ -103,10 +103,13 @@ export class ActiveProbes {
     }
   }
 
-  /** Nothing is asked any more. */
+  /** Nothing is asked any more. What was said last holds: this worker takes nothing new. */
   stop(): void {
     this.#stopped = true;
-    for (const subject of this.#subjects.values()) this.#forget(subject);
+    for (const subject of this.#subjects.values()) {
+      for (const target of subject.targets.values()) this.#drop(subject, target);
+    }
+    this.#subjects.clear();
     this.#waiting.clear();
   }
 

@@ -183,12 +183,12 @@ describe('ActiveProbes', () => {
   });
 
   it('stops', async () => {
-    const { probes, asked } = setup(() => 0.5);
+    const { probes, asked, released } = setup(() => 0.5);
     probes.inUse(service(instances(40)));
     probes.stop();
     probes.inUse(service(instances(40)));
     await vi.advanceTimersByTimeAsync(10_000);
-    expect(asked).toEqual([]);
+    expect([asked, released]).toEqual([[], []]);
     expect(vi.getTimerCount()).toBe(0);
   });
 });
