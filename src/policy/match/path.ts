@@ -1,3 +1,5 @@
+import { MAX_REGEX_INPUT } from './text.ts';
+
 /*
  * What a path means. Servers read the same path in different ways: they decode `%2F` or not, drop `;parameters` or not,
  * take `//` for `/` or not. So there are two questions, and an answer to each:
@@ -13,8 +15,12 @@
 
 /** Longest path whose readings are told apart where it has more than one, in characters. */
 export const MAX_UNCLEAR_PATH = 1024;
+/** Longest path of all that rules are asked about, in characters: regular expressions are tried on no more. */
+const MAX_CLEAR_PATH = MAX_REGEX_INPUT;
 /** How often a percent encoding of a percent encoding is decoded. */
 const MAX_ROUNDS = 3;
+/** Readings of one path; what people write has a handful. */
+const MAX_READINGS = 32;
 
 function table(characters: string): Uint8Array {
   return Uint8Array.from({ length: 128 }, (_, code) =>
@@ -39,18 +45,31 @@ export function plainPath(path: string): string {
   return isClear(path) ? path : withoutDots(mergeSlashes(normalForm(path)));
 }
 
+/** What servers do to a path before they look at it. */
+const STEPS = [
+  separators,
+  decodedAgain,
+  slashesForward,
+  withoutParameters,
+  mergeSlashes,
+  withoutDots,
+] as const;
+
 /**
- * Every path that a server may take this one for, in normal form; undefined where nobody knows: malformed percent
- * encoding, NUL, or too long to tell.
+ * Every path that a server, or one behind another, may take this one for, in normal form; undefined where nobody knows:
+ * malformed percent encoding, NUL, or too long or too tangled to tell.
  */
 export function pathReadings(path: string): readonly string[] | undefined {
+  if (path.length > MAX_CLEAR_PATH) return undefined;
   if (isClear(path) || !path.startsWith('/')) return [path];
   if (path.length > MAX_UNCLEAR_PATH || /%(?:00|25(?:25)*00|(?![0-9a-fA-F]{2}))/.test(path)) return undefined;
   const decoded = decodedFurther(normalForm(path));
   if (decoded === undefined) return undefined;
   const readings = new Set(decoded);
-  for (const step of [slashesForward, withoutParameters, mergeSlashes, withoutDots]) {
-    for (const reading of [...readings]) readings.add(step(reading));
+  // What is added is gone through as well: servers take these steps in any order, and more than once.
+  for (const reading of readings) {
+    for (const step of STEPS) readings.add(step(reading));
+    if (readings.size > MAX_READINGS || reading.includes('%00')) return undefined;
   }
   return [...readings];
 }
@@ -103,13 +122,16 @@ function decodedFurther(path: string): string[] | undefined {
   const results = [path];
   let text = path;
   for (let round = 0; ; round++) {
-    const next =
-      round === 0 ? separators(text) : separators(normalForm(text.replace(/%25(?=[0-9a-fA-F]{2})/g, '%')));
+    const next = round === 0 ? separators(text) : decodedAgain(text);
     if (next === text && round > 0) return results;
     if (round > MAX_ROUNDS) return undefined;
     results.push(next);
     text = next;
   }
+}
+
+function decodedAgain(path: string): string {
+  return separators(normalForm(path.replace(/%25(?=[0-9a-fA-F]{2})/g, '%')));
 }
 
 const SEPARATORS: Readonly<Record<string, string>> = { '%2F': '/', '%5C': '\\', '%3B': ';', '%2B': '+' };

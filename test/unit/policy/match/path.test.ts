@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { MAX_UNCLEAR_PATH, normalForm, pathReadings, plainPath } from '../../../../src/policy/match/path.ts';
+import { MAX_REGEX_INPUT } from '../../../../src/policy/match/text.ts';
 
 describe('normalForm', () => {
   it.each([
@@ -85,14 +86,21 @@ describe('pathReadings', () => {
     ['/admin%2Fx%252F..%2F..%2Fpublic', '/public'],
     // As it was written.
     ['/admin/../x', '/admin/../x'],
+    // In other orders: dots and then separators, dots and then slashes, dots and then parameters.
+    ['/x%2Fy/../admin%2Fz', '/admin/z'],
+    ['/admin//../secret//x', '/admin/secret/x'],
+    ['/a/b/..;/../admin;x', '/a/b/admin'],
   ])('tells for %s of %s', (path, reading) => expect(pathReadings(path)).toContain(reading));
 
   it.each([
     ['NUL', '/admin%00.txt'],
     ['NUL, encoded twice', '/admin%252500'],
+    ['NUL, encoded digit by digit', '/admin%25%30%30x'],
     ['malformed encoding', '/admin%2'],
     ['malformed encoding', '/%zz'],
     ['encoding without end', `/%${'25'.repeat(8)}2e`],
     ['length', `/a//${'x'.repeat(MAX_UNCLEAR_PATH)}`],
+    ['more than expressions are tried on', `/admin/${'x'.repeat(MAX_REGEX_INPUT)}`],
+    ['what is tangled', `/${'a%2F..//b;x/..;/%252E%252E%5C'.repeat(20)}`],
   ])('knows nothing: %s', (_why, path) => expect(pathReadings(path)).toBeUndefined());
 });
