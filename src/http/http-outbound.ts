@@ -1,5 +1,6 @@
 import type { Channel } from '../io/channel.ts';
 import type { Endpoint, OriginalDestination } from '../model/address.ts';
+import type { ConnectionPath } from '../model/connection.ts';
 import { DenseSet } from '../model/dense-set.ts';
 import type { RequestSink } from '../model/request.ts';
 import type { Instance, NodeName, Service } from '../model/service.ts';
@@ -25,6 +26,8 @@ export interface HttpOutboundDependencies extends SearchDependencies {
   reusing(service: Service, instance: Instance): PickToken;
   /** Whether the request of this origin may go on a channel to this instance that is open already. */
   mayReuse(service: Service, instance: Instance, origin: Origin): boolean;
+  /** As in `UpstreamPoolDependencies`. */
+  readonly isWay?: (service: Service, instance: Instance, path: ConnectionPath) => boolean;
   /** Bounds on requests by policy. Absent: there are none. */
   readonly limits?: RequestLimits;
   /** As in `ExchangeDependencies`; absent: a timer for each. */
@@ -57,7 +60,11 @@ export class HttpOutbound {
   constructor(dependencies: HttpOutboundDependencies) {
     const isDraining = () => this.#draining;
     const agentPatience = () => dependencies.settings().agentPatience;
-    this.pool = new UpstreamPool({ after: dependencies.after, agentPatience });
+    const { isWay } = dependencies;
+    this.pool = new UpstreamPool({
+      ...{ after: dependencies.after, agentPatience },
+      ...(isWay === undefined ? {} : { isWay }),
+    });
     this.#beyond = new UpstreamPool({ after: dependencies.after, agentPatience });
     this.#shared = dependencies.shared;
     this.#explicit = dependencies.explicit;
@@ -117,6 +124,11 @@ export class HttpOutbound {
   use(snapshot: Snapshot): void {
     this.#snapshot = snapshot;
     this.pool.use(snapshot);
+  }
+
+  /** Policies have changed: idle channels on ways that are not meant any more are ended. */
+  usePolicies(): void {
+    this.pool.usePolicies();
   }
 
   #lookLater(): void {

@@ -1,4 +1,5 @@
 import { endpointKey } from '../model/address.ts';
+import type { ConnectionPath } from '../model/connection.ts';
 import type { Instance, Service, ServiceName } from '../model/service.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Origin } from '../proxy/origin.ts';
@@ -23,6 +24,8 @@ const SWEEP_MS = 250;
 
 export interface UpstreamPoolDependencies {
   after(milliseconds: number, expired: () => void): () => void;
+  /** Whether an instance is reached on this path, as policies are now. Absent: it is. */
+  isWay?(service: Service, instance: Instance, path: ConnectionPath): boolean;
   /** A tunnel that has owed a sign of life for longer, in ms, is not trusted with another request. */
   agentPatience(): number;
 }
@@ -137,6 +140,15 @@ export class UpstreamPool implements UpstreamKeeper {
     );
   }
 
+  /** Policies have changed: gives up what leads to instances that are reached otherwise now. */
+  usePolicies(): void {
+    this.#generation++;
+    this.#giveUp(
+      () => true,
+      (upstream) => this.#isWanted(upstream),
+    );
+  }
+
   /** Ends every idle channel, and keeps none from now on. */
   close(): void {
     this.#closed = true;
@@ -162,10 +174,12 @@ export class UpstreamPool implements UpstreamKeeper {
     return true;
   }
 
-  #isWanted({ start: { service, instance } }: Upstream): boolean {
+  #isWanted({ start: { service, instance, path } }: Upstream): boolean {
+    const known = this.#snapshot?.services.get(service);
     if (this.#snapshot === undefined) return true;
-    const current = this.#snapshot.services.get(service)?.instances.find(({ id }) => id === instance.id);
-    return current !== undefined && !current.draining && isSame(current, instance);
+    const current = known?.instances.find(({ id }) => id === instance.id);
+    if (current === undefined || current.draining || !isSame(current, instance)) return false;
+    return this.#deps.isWay?.(known!, current, path) !== false;
   }
 
   #sweepLater(): void {

@@ -160,6 +160,12 @@ export const execve = libc.func('int execve(const char*, const char**, const cha
   environment: readonly (string | null)[],
 ) => number;
 
+/** Answers the errno itself. */
+export const posixFallocate = libc.func('int posix_fallocate(int, int64_t, int64_t)') as unknown as (
+  fd: number,
+  offset: number,
+  size: number,
+) => number;
 export const mmap = libc.func('void* mmap(void*, size_t, int, int, int, int64_t)') as unknown as (
   near: null,
   size: number,

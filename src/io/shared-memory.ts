@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { MeshError } from '../model/errors.ts';
 import { describeErrno } from './failure.ts';
 import * as libc from './libc.ts';
@@ -20,11 +20,10 @@ export function mapShared(path: string, size: number): ArrayBuffer {
     if (!file.isFile() || file.uid !== process.geteuid!() || file.size > size) {
       throw new MeshError('system', 'kernel', `${path} is not a file of this user of ${size} bytes`);
     }
-    // Written, not only lengthened: a full file system has to say so here, and not by SIGBUS later. Only what is missing, so
-    // that two who do it at once write nothing but zeros over zeros.
-    if (file.size < size) writeSync(fd, new Uint8Array(size - file.size), 0, size - file.size, file.size);
-    if (fstatSync(fd).size < size)
-      throw new MeshError('system', 'kernel', `${path}: no room for ${size} bytes`);
+    // Allocated, not only lengthened: a full file system has to say so here, and not by SIGBUS later. What others have
+    // written meanwhile stays.
+    const failed = file.size < size ? libc.posixFallocate(fd, 0, size) : 0;
+    if (failed !== 0) throw new MeshError('system', 'kernel', describeErrno('posix_fallocate', failed));
     const memory = libc.mmap(null, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (libc.addressOf(memory) === 0xffff_ffff_ffff_ffffn || libc.addressOf(memory) === 0n) {
       throw new MeshError('system', 'kernel', describeErrno('mmap', libc.errno()));

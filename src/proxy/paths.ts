@@ -53,7 +53,7 @@ export class Paths {
   /** Opens the way that is meant for this instance; failures arrive as `close` of the channel. */
   open(service: Service, instance: Instance, origin: Origin): OpenedPath {
     const deps = this.#deps;
-    const { path, node } = this.#wayTo(service, instance);
+    const { path, node } = this.wayTo(service, instance);
     if (path === 'local') return { channel: this.#here(service, instance, origin), path, viaAgent: false };
     if (path === 'direct') return { channel: this.past(service, instance, origin), path, viaAgent: false };
     if (node === undefined) {
@@ -76,7 +76,8 @@ export class Paths {
     return { channel, path, viaAgent: true, agent: channel };
   }
 
-  #wayTo(service: Service, instance: Instance): Way {
+  /** The way that is meant for an instance now. */
+  wayTo(service: Service, instance: Instance): Way {
     const { node, zone, snapshot, policy, gateways } = this.#deps;
     return wayTo(service, instance, {
       ...{ node, zone: zone(), snapshot: snapshot(), policy: policy(service.name) },
@@ -93,7 +94,7 @@ export class Paths {
       return delivery.here(service, instance, this.#caller(origin));
     }
     const caller = { ...this.#caller(origin), service: this.#deps.callerService() };
-    const channel = admitted.here(service, instance, caller, {}, request);
+    const channel = admitted.here(service, instance, caller, origin, request);
     if (!(channel instanceof MeshError)) return channel;
     return new FailedChannel({
       ...{ reason: channel.code, delivered: false, source: 'callee', detail: channel.message },
@@ -105,7 +106,7 @@ export class Paths {
     const { node, admitted, callerService } = this.#deps;
     if (instance.node !== node || origin.request === undefined) return true;
     const caller = { ...this.#caller(origin), service: callerService() };
-    return admitted.mayReuse(service, instance, caller, origin.request);
+    return admitted.mayReuse(service, instance, caller, origin, origin.request);
   }
 
   /** The way without the mesh, to an instance of another host. */

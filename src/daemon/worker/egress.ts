@@ -110,6 +110,7 @@ export class Egress {
       requests: options.requests,
       limits: this.#limits,
       reusing: (service, instance) => this.#balancer.started(service, instance),
+      isWay: (service, instance, path) => this.paths.wayTo(service, instance).path === path,
       mayReuse: (service, instance, origin) => this.paths.mayReuse(service, instance, origin),
       direct: (endpoint) => options.lastLeg.direct(endpoint),
       shared: {
@@ -150,6 +151,7 @@ export class Egress {
   usePolicies(): void {
     this.#balancer.usePolicies();
     this.#probes.usePolicies();
+    this.#http.usePolicies();
   }
 
   /** What this worker knows of the instances that it has used; for people. */

@@ -57,9 +57,10 @@ describe('retry budget', () => {
           const recent = events.filter(({ at }) => at > event.at - 10);
           const sum = (of: 'requests' | 'retries') => recent.reduce((total, each) => total + each[of], 0);
           const allowed = Math.floor(sum('requests') * 0.2 + 100);
-          expect(sum('retries')).toBeLessThanOrEqual(allowed);
+          // When it is taken: requests may be forgotten before retries that they allowed.
+          if (event.retries > 0) expect(sum('retries')).toBeLessThanOrEqual(allowed);
           // And nothing is kept back: what was refused was over it.
-          if (event.retries < retries) expect(sum('retries')).toBe(allowed);
+          if (event.retries < retries) expect(sum('retries')).toBeGreaterThanOrEqual(allowed);
         }
       }),
     );

@@ -84,6 +84,17 @@ describe('mapped memory', () => {
     expect(other!.take('a', RATE, 1n)).toBeGreaterThan(0n);
   });
 
+  test('whoever comes late finds what is there, also where the file has only begun', () => {
+    const path = join(directory, 'begun');
+    const first = mapShared(path, 8192);
+    new Uint8Array(first)[0] = 7;
+    expect(new Uint8Array(mapShared(path, 8192))[0]).toBe(7);
+    // It had been lengthened no further when the next one looked.
+    const half = join(directory, 'half');
+    writeFileSync(half, new Uint8Array([5]), { mode: 0o600 });
+    expect(new Uint8Array(mapShared(half, 8192))[0]).toBe(5);
+  });
+
   test('the file is of this user alone, and of the right size', () => {
     const path = join(directory, 'mode');
     expect(mapShared(path, 4096).byteLength).toBe(4096);
