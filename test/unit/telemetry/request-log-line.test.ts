@@ -22,6 +22,11 @@ describe('a line about a request', () => {
     expect(startedAt).toBe(Date.parse('2026-01-02T03:04:05.678Z'));
   });
 
+  it('names the route that it took, if there is one', () => {
+    expect(parsed({ route: 'canary' })).toMatchObject({ route: 'canary' });
+    expect(parsed({})).not.toHaveProperty('route');
+  });
+
   it('of one that was refused says null for what was not read, and which rule it broke', () => {
     const unread = { method: undefined, authority: undefined, target: undefined, traceId: undefined };
     expect(parsed({ ...unread, status: 400, reason: 'line-end', instance: undefined })).toMatchObject({

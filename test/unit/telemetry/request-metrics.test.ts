@@ -31,6 +31,7 @@ describe('request metrics', () => {
       { reused: false },
       { status: 503, path: 'none', reason: 'no-instance', reused: false },
       { status: 502, reason: 'status-line' },
+      { status: 504, reason: 'request-timeout' },
       refused,
       refused,
     ]);
@@ -39,6 +40,7 @@ describe('request metrics', () => {
     expect(page).toContain(`${of('2xx', 'tunnel', 'done')} 2\n`);
     expect(page).toContain(`${of('5xx', 'none', 'no-instance')} 1\n`);
     expect(page).toContain(`${of('5xx', 'tunnel', 'protocol')} 1\n`);
+    expect(page).toContain(`${of('5xx', 'tunnel', 'request-timeout')} 1\n`);
     expect(page).toContain(`${of('4xx', 'none', 'protocol', 'none')} 2\n`);
     expect(page).toContain('mesh_node_request_refusals_total{rule="status-line"} 1\n');
     expect(page).toContain('mesh_node_request_refusals_total{rule="line-end"} 2\n');

@@ -50,4 +50,17 @@ describe('requests', () => {
     recorder.ended(sampleRequest);
     expect(written).toEqual([sampleRequest.id]);
   });
+
+  it('have failed when they did not end in order; being sent elsewhere is no failure', () => {
+    const written: (string | undefined)[] = [];
+    const recorder = new RequestRecorder(
+      new RequestMetrics(new Counters()),
+      { writeRequest: ({ reason }) => written.push(reason) },
+      () => 'failed',
+    );
+    for (const reason of ['done', 'redirect', 'request-timeout', 'rate-limit'] as const) {
+      recorder.ended({ ...sampleRequest, reason });
+    }
+    expect(written).toEqual(['request-timeout', 'rate-limit']);
+  });
 });
