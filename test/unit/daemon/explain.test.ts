@@ -135,6 +135,62 @@ describe('explain', () => {
     ]);
   });
 
+  test('the caller, in every way to name one', async () => {
+    for (const from of ['checkout', 'checkout.service', 'unit:checkout', 'unit:checkout.service'])
+      expect(await ask({ to: 'http://shop/', from }), from).toMatchObject({ outcome: 'service' });
+    expect((await step({ to: 'shop', from: 'container:0123456789abcdef' }, 'caller'))?.text).toBe(
+      'container:0123456789ab on me',
+    );
+    expect((await step({ to: 'shop', from: 'service:cart', node: 'x' }, 'caller'))?.text).toBe(
+      'a program as service cart on x',
+    );
+  });
+
+  test('who is denied is refused; not where nobody asks', async () => {
+    expect(await ask({ to: 'http://shop/', from: 'other' })).toMatchObject({ outcome: 'refused' });
+    const { shop } = policies.services;
+    const direct = {
+      ...view,
+      policies: { ...policies, services: { shop: { ...shop!, hops: 'two' as const } } },
+    };
+    expect(await explain({ to: 'http://shop/', from: 'other' }, direct)).toMatchObject({
+      outcome: 'service',
+    });
+  });
+
+  test('access rules see the path as it is sent: not tidied up, and rewritten', async () => {
+    const rules = (paths: string) => ({
+      ...view,
+      policies: {
+        ...policies,
+        services: {
+          shop: {
+            routes: [
+              {
+                name: 'r',
+                matches: [{ path: { kind: 'exact', value: '/old' } }],
+                percent: 100,
+                rewrite: { path: '/new' },
+              },
+            ],
+            access: {
+              ...{
+                rules: [
+                  { name: 'no', action: 'deny', callers: ['*'], paths: [{ kind: 'regex', value: paths }] },
+                ],
+              },
+              ...{ otherwise: 'allow', shadow: false },
+            },
+          },
+        },
+      } as PolicySet,
+    });
+    const outcome = async (to: string, paths: string) => (await explain({ to }, rules(paths))).outcome;
+    expect(await outcome('http://shop/admin/../x', '^/admin')).toBe('refused');
+    expect(await outcome('http://shop/old', '^/new$')).toBe('refused');
+    expect(await outcome('http://shop/old', '^/old$')).toBe('service');
+  });
+
   test('what the agent answers by itself', async () => {
     const answer = await ask({ to: 'http://shop/old/x?q=1' });
     expect(answer.outcome).toBe('answered');
@@ -155,6 +211,12 @@ describe('explain', () => {
     [{ to: 'a b' }, 'neither a URL'],
     [{ to: 'shop:99999' }, 'no port'],
     [{ to: 'http://shop/', headers: 'nonsense' }, 'not NAME: VALUE'],
+    [{ to: 'http://shop/', headers: 'a: b\r' + 'x' }, 'not NAME: VALUE'],
+    [{ to: 'http://shop/', headers: `a:${' '.repeat(8000)}\rx` }, 'not NAME: VALUE'],
+    [{ to: 'shop', from: 'pid:7' }, 'not a unit'],
+    [{ to: 'shop', from: '*' }, 'not a unit'],
+    [{ to: 'shop', service: 'A B' }, 'not a service name'],
+    [{ to: 'shop', node: '__proto__' }, 'not the name of a node'],
   ])('%j is no question', async (question, message) => {
     await expect(ask(question)).rejects.toThrow(message);
   });

@@ -1,4 +1,5 @@
 import { AccessControl } from '../../../access/access-control.ts';
+import type { AccessRequest } from '../../../access/rules.ts';
 import type { ExplainAnswer, ExplainQuestion, ExplainStep } from '../../../admin/api.ts';
 import { coverage } from '../../../capture/proposal.ts';
 import type { Config } from '../../../config/schema.ts';
@@ -6,7 +7,7 @@ import { type EndpointKey, endpointKey, type OriginalDestination } from '../../.
 import { Policies, type PolicySet } from '../../../model/policy.ts';
 import type { Instance, NodeName, Service, ServiceName } from '../../../model/service.ts';
 import type { Snapshot } from '../../../model/snapshot.ts';
-import type { RequestView } from '../../../policy/match/request-view.ts';
+import type { CallerView, RequestView } from '../../../policy/match/request-view.ts';
 import type { PolicyOrigins } from '../../../policy/reading.ts';
 import { ExemptCallers, type ExemptNames } from '../../../proxy/exempt-callers.ts';
 import { wayTo } from '../../../proxy/way.ts';
@@ -85,8 +86,16 @@ export async function explain(question: ExplainQuestion, view: ExplainView): Pro
     text: only === undefined ? text + subset : `${only.id}, and no other: it was called by its own address`,
     details: down ? ['nobody could reach any of them: connect() is refused until a probe does'] : [],
   });
-  steps.push(accessStep(service, chosen, asked, view));
-  const possible = instances.some(({ candidate }) => candidate);
+  const request = asked.request && {
+    method: asked.request.method,
+    path: outcome?.path ?? asked.request.rawPath,
+  };
+  const { step, denied } = accessStep(service, chosen, caller, request, view);
+  steps.push(step);
+  // Who connects past the agents is asked by nobody.
+  const possible = instances.some(
+    ({ candidate, path }) => candidate && path !== 'none' && !(denied && path !== 'direct'),
+  );
   return { outcome: possible ? 'service' : 'refused', steps, instances };
 }
 
@@ -196,26 +205,21 @@ function serviceStep(service: Service, policy: object, { origins }: ExplainView)
 function accessStep(
   service: Service,
   { instances }: Pick<Service, 'instances'>,
-  { caller, request }: ReturnType<typeof askedOf>,
+  caller: CallerView,
+  request: AccessRequest | undefined,
   { policies }: ExplainView,
-): ExplainStep {
+): { readonly step: ExplainStep; readonly denied: boolean } {
   const all = new Policies(policies);
   const control = new AccessControl({ policy: (name) => all.for(name), decided: () => {} });
   const port = instances[0]?.address.port;
   const whole = control.preview(service, port, caller);
   const verdict =
-    whole === 'requests'
-      ? request &&
-        control.previewRequest(service.name, port, caller, { method: request.method, path: request.rawPath })
-      : whole;
+    whole === 'requests' ? request && control.previewRequest(service.name, port, caller, request) : whole;
   if (verdict === undefined) {
     const text = whole === 'requests' ? 'decided for each request' : 'anybody may call';
-    return { title: 'access', text, details: [] };
+    return { step: { title: 'access', text, details: [] }, denied: false };
   }
   const by = verdict.rule === undefined ? 'no rule matches' : `by rule ${verdict.rule}`;
-  return {
-    title: 'access',
-    text: `${verdict.action} (${by}), as far as the policies of this host say`,
-    details: [],
-  };
+  const text = `${verdict.action} (${by}), as far as the policies of this host say`;
+  return { step: { title: 'access', text, details: [] }, denied: verdict.action === 'deny' };
 }

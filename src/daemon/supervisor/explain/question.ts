@@ -1,13 +1,18 @@
 import type { ExplainQuestion } from '../../../admin/api.ts';
 import { type Endpoint, type Ip, parseEndpoint, parseIp } from '../../../model/address.ts';
 import { MeshError } from '../../../model/errors.ts';
-import type { NodeName, ServiceName } from '../../../model/service.ts';
+import { type NodeName, parseNodeName, parseServiceName, type ServiceName } from '../../../model/service.ts';
+import { callerNamed } from '../../../policy/match/caller.ts';
 import { type CallerView, HeadView } from '../../../policy/match/request-view.ts';
 
 /** Fields of a request that somebody asks about. */
 const MAX_FIELDS = 100;
 /** Where URLs lead that name no port. */
 const USUAL_PORTS: Readonly<Record<string, number>> = { 'http:': 80, 'ws:': 80, 'https:': 443, 'wss:': 443 };
+
+/** RFC 9110, 5.6.2 and 5.5. */
+const FIELD_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+const FIELD_VALUE = /^[\t\x20-\x7e\x80-\uffff]*$/;
 
 /** What somebody asks about: where a connection or request goes, and whose it is. */
 export interface Asked {
@@ -22,12 +27,7 @@ export interface Asked {
 /** Reads a question; throws a MeshError of source `caller` that says what was expected. */
 export function askedOf(question: ExplainQuestion, node: NodeName, callAs: ServiceName | undefined): Asked {
   const { to } = question;
-  const caller: CallerView = {
-    service: (question.service as ServiceName | undefined) ?? callAs,
-    program: programOf(question.from),
-    node: (question.node as NodeName | undefined) ?? node,
-    address: undefined,
-  };
+  const caller = callerOf(question, node, callAs);
   const endpoint = parseEndpoint(to);
   if (endpoint !== undefined) return { to: endpoint, request: undefined, caller };
   if (to.includes('://')) return askedUrl(question, caller);
@@ -51,7 +51,7 @@ function askedUrl({ to, method = 'GET', headers }: ExplainQuestion, caller: Call
   const fields = fieldsOf(headers);
   const head = {
     method: method.toUpperCase(),
-    path: url.pathname + url.search,
+    path: targetOf(to, url),
     authority: fields.get('host') ?? url.host,
     fields: { joined: (name: string) => fields.get(name) },
   };
@@ -64,19 +64,47 @@ function fieldsOf(headers: string | undefined): ReadonlyMap<string, string> {
   const lines = headers === undefined ? [] : headers.split('\n');
   if (lines.length > MAX_FIELDS) throw refused(`more than ${MAX_FIELDS} headers`);
   for (const line of lines) {
-    const found = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*$/.exec(line);
-    if (found === null) throw refused(`${line} is not NAME: VALUE`);
-    const name = found[1]!.toLowerCase();
+    const colon = line.indexOf(':');
+    const name = line.slice(0, Math.max(0, colon)).toLowerCase();
+    const value = line.slice(colon + 1);
+    if (!FIELD_NAME.test(name) || !FIELD_VALUE.test(value)) throw refused(`${line} is not NAME: VALUE`);
     const before = fields.get(name);
-    fields.set(name, before === undefined ? found[2]! : `${before}, ${found[2]!}`);
+    fields.set(name, before === undefined ? value.trim() : `${before}, ${value.trim()}`);
   }
   return fields;
 }
 
-/** `orders` and `orders.service` are units; `user:…` and `container:…` say what they are. */
-function programOf(from: string | undefined): string | undefined {
-  if (from === undefined || from.includes(':')) return from;
-  return `unit:${from.includes('.') ? from : `${from}.service`}`;
+/**
+ * Path and query as they stand in the URL: they are sent as they are written, and a parsed URL has lost `..` and `\\`. What
+ * no client can send is taken as the URL has it.
+ */
+function targetOf(text: string, url: URL): string {
+  const written = /^[a-z]+:\/\/[^/?#\\]*(\/[^#]*)/i.exec(text)?.[1];
+  return written !== undefined && /^[\x21-\x7e]+$/.test(written) ? written : url.pathname + url.search;
+}
+
+function callerOf(
+  { from, service, node }: ExplainQuestion,
+  here: NodeName,
+  callAs: ServiceName | undefined,
+): CallerView {
+  // A name without more is a unit.
+  const named =
+    from === undefined
+      ? undefined
+      : callerNamed(from === 'unknown' || from.includes(':') ? from : `unit:${from}`);
+  if (from !== undefined && named === undefined)
+    throw refused(
+      `${from} is not a unit, unit:NAME, user:NAME, container:ID, service:NAME, node:NAME or unknown`,
+    );
+  const speaksFor = service ?? named?.service;
+  const on = node ?? named?.node;
+  const serviceName = speaksFor === undefined ? callAs : parseServiceName(speaksFor);
+  if (speaksFor !== undefined && serviceName === undefined)
+    throw refused(`${speaksFor} is not a service name`);
+  const nodeName = on === undefined ? here : parseNodeName(on);
+  if (nodeName === undefined) throw refused(`${on} is not the name of a node`);
+  return { program: named?.program, service: serviceName, node: nodeName, address: undefined };
 }
 
 function portOf(text: string): number {

@@ -7,6 +7,8 @@ import { type RequestRoute, RequestRoutes } from '../../../route/request-routes.
 /** What policies make of a request, before an instance is looked for. */
 export interface RequestOutcome {
   readonly steps: readonly ExplainStep[];
+  /** Path and query that are sent on. */
+  readonly path: string;
   /** Labels of the instances that are chosen from; undefined: all. */
   readonly subset: Subset | undefined;
   /** The agent answers by itself. */
@@ -54,7 +56,7 @@ export function requestSteps(policy: ServicePolicy, view: RequestView): RequestO
     details: bounds.length === 0 ? [] : [`timeouts: ${bounds.join(', ')}`],
   });
   const answered = taken?.decided.redirect !== undefined;
-  return { steps, subset: taken?.decided.subset, answered };
+  return { steps, path: taken?.decided.path ?? view.rawPath, subset: taken?.decided.subset, answered };
 }
 
 function routeText({ percent }: Route, decided: RequestRoute | undefined, later: boolean): string {
