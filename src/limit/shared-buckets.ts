@@ -10,6 +10,8 @@ const SEED = 0;
 const PROBES = 8;
 /** Most characters of a text that tell keys apart. */
 const MAX_KEY_TEXT = 512;
+/** Clocks are read before buckets: another worker may have read its own by so much later, in nanoseconds. */
+const LAG = 1_000_000_000n;
 /** Attempts to change a bucket that others change at the same time; then the answer is what was seen last. */
 const MAX_RACES = 64;
 
@@ -42,13 +44,17 @@ export class SharedBuckets {
     this.#seed = Number(BigInt.asUintN(32, before === 0n ? fresh : before));
   }
 
-  /** Takes one of `key` at `now`. 0n: it was there; else after how long there will be one. */
+  /**
+   * Takes one of `key` at `now`. 0n: it was there; else after how long there will be one. What this rate cannot have
+   * written is of another one, which the key had before, or of another boot of the host, and counts for nothing: nobody has
+   * to wait for a rate that is in force no more.
+   */
   take(key: string, { each, ahead }: BucketRate, now: bigint): bigint {
     const words = this.#words;
     const at = this.#find(this.#hash(key), now) * WORDS + 1;
     let before = Atomics.load(words, at);
     for (let race = 0; race < MAX_RACES; race++) {
-      const empty = before > now ? before : now;
+      const empty = before > now && before <= now + ahead + each + LAG ? before : now;
       if (empty - now > ahead) return empty - ahead - now;
       const seen = Atomics.compareExchange(words, at, before, empty + each);
       if (seen === before) return 0n;

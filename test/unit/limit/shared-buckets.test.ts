@@ -41,6 +41,23 @@ describe('one key', () => {
     );
   });
 
+  test('waits for no rate that it had before', () => {
+    const buckets = fresh();
+    const now = 5000n * MS;
+    const hourly = { each: 3_600_000n * MS, ahead: 4n * 3_600_000n * MS };
+    for (let i = 0; i < 5; i++) expect(buckets.take('a', hourly, now)).toBe(0n);
+    expect(buckets.take('a', hourly, now)).toBeGreaterThan(0n);
+    expect([1, 2, 3].map(() => buckets.take('a', RATE, now + MS))).toEqual([0n, 0n, 0n]);
+    expect(buckets.take('a', RATE, now + MS)).toBe(100n * MS);
+  });
+
+  test('a worker whose clock was read earlier gives nothing more', () => {
+    const buckets = fresh();
+    const now = 5000n * MS;
+    for (let i = 0; i < 3; i++) buckets.take('a', RATE, now + 999n * MS);
+    expect(buckets.take('a', RATE, now)).toBeGreaterThan(0n);
+  });
+
   test('is shared by all who look at the same memory', () => {
     const memory = new ArrayBuffer(SHARED_BYTES);
     const [one, other] = [new SharedBuckets(memory), new SharedBuckets(memory)];
