@@ -79,7 +79,7 @@ export class Attempts implements Seeker {
     this.#journal = journal;
     this.#owner = owner;
     this.#target = owner.target;
-    this.#origin = originOf(asked, owner, dependencies);
+    this.#origin = originOf(asked, journal, owner, dependencies);
     this.#deps = dependencies;
     this.#user = user;
   }
@@ -354,10 +354,12 @@ export class Attempts implements Seeker {
 }
 
 function originOf(
-  { request, plan }: AskedRequest,
+  { request: { method, path }, plan }: AskedRequest,
+  journal: RequestJournal,
   { origin, target }: ExchangeOwner,
   deps: ExchangeDependencies,
-) {
+): Origin {
   if (deps.policy(target.service.name).access === undefined) return origin;
-  return { ...origin, request: { method: request.method, path: plan.path ?? request.path } };
+  const request = { method, path: plan.path ?? path };
+  return { ...origin, request, noted: (what) => journal.noted(what) };
 }

@@ -48,6 +48,11 @@ export class RequestJournal implements SearchJournal {
     this.#entry.judged = { method: this.#head?.method ?? '', path };
   }
 
+  /** Access rules have denied it, or would have. */
+  noted(what: string): void {
+    this.#entry.access = what;
+  }
+
   #place(): void {
     if (this.instance === undefined) return;
     const entry = this.#entry;

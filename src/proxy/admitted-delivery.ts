@@ -70,11 +70,19 @@ export class AdmittedDelivery {
   }
 
   /** Whether a channel that is open already may carry this request. */
-  mayReuse(service: Service, instance: Instance, caller: DeliveredCaller, request: AccessRequest): boolean {
+  mayReuse(
+    service: Service,
+    instance: Instance,
+    caller: DeliveredCaller,
+    journal: DeliveryJournal,
+    request: AccessRequest,
+  ): boolean {
     const { port } = instance.address;
     const verdict = this.#access.previewRequest(service.name, port, callerViewOf(caller), request);
     if (verdict?.action === 'deny') return false;
-    if (verdict !== undefined) this.#access.count(service.name, verdict);
+    if (verdict === undefined) return true;
+    this.#access.count(service.name, verdict);
+    if (verdict.denial !== undefined) journal.noted?.(`${verdict.action}: ${verdict.denial}`);
     return true;
   }
 

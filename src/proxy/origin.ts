@@ -9,4 +9,6 @@ export interface Origin {
   readonly program: string | undefined;
   /** The only request that is meant for now, as it is sent on; absent: whatever comes. */
   readonly request?: AccessRequest;
+  /** Told what access rules have denied, or would have, for the journal of whoever asks. */
+  readonly noted?: (what: string) => void;
 }

@@ -70,7 +70,16 @@ export class Outbound {
   }
 
   #begin(client: Channel, from: ClientAddress, entry: ConnectionEntry): Opening {
-    return new Opening(client, entry, { address: from, program: entry.callerProgram }, this.dependencies);
+    const known = { address: from, program: entry.callerProgram };
+    const origin = this.dependencies.needsNames()
+      ? {
+          ...known,
+          noted: (what: string) => {
+            entry.access = what;
+          },
+        }
+      : known;
+    return new Opening(client, entry, origin, this.dependencies);
   }
 
   #entry(from: ClientAddress, destination: Endpoint): ConnectionEntry {

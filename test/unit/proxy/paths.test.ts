@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import type { Endpoint } from '../../../src/model/address.ts';
+import { AccessControl } from '../../../src/access/access-control.ts';
+import type { ClientAddress, Endpoint } from '../../../src/model/address.ts';
 import { parseEndpoint } from '../../../src/model/address.ts';
 import { noPolicy, type ServicePolicy } from '../../../src/model/policy.ts';
 import type { Instance, MeshNode, NodeName, Service, ServiceName } from '../../../src/model/service.ts';
 import { applyDelta, emptySnapshot, type Snapshot } from '../../../src/model/snapshot.ts';
+import { AdmittedDelivery } from '../../../src/proxy/admitted-delivery.ts';
 import type { AgentStream } from '../../../src/proxy/outbound-dependencies.ts';
 import { Paths } from '../../../src/proxy/paths.ts';
 import { Gateways } from '../../../src/zone/gateways.ts';
@@ -19,7 +21,11 @@ class Stream extends MemoryChannel implements AgentStream {
   doubt(): void {}
 }
 
-function setup(snapshot: Snapshot = emptySnapshot, policy: ServicePolicy = noPolicy) {
+function setup(
+  snapshot: Snapshot = emptySnapshot,
+  policy: ServicePolicy = noPolicy,
+  admitted?: AdmittedDelivery,
+) {
   const direct = new MemoryChannel();
   const transitions: string[] = [];
   const gateways = new Gateways({
@@ -45,7 +51,7 @@ function setup(snapshot: Snapshot = emptySnapshot, policy: ServicePolicy = noPol
     agentPatience: () => PATIENCE,
     gateways,
     delivery: { there: () => direct, here: () => direct } as never,
-    admitted: { here: () => direct } as never,
+    admitted: admitted ?? ({ here: () => direct } as never),
     openStream: (target) => {
       const stream = new Stream();
       stream.silence = silences[target.node] ?? 0;
@@ -108,4 +114,46 @@ describe('two hops', () => {
     const { paths } = setup(known);
     expect(paths.open(service('permissive'), instance('b', 'near'), origin).path).toBe('tunnel');
   });
+});
+
+test('access rules are asked about callers of the same host, and not about the agent itself', () => {
+  const policy: ServicePolicy = {
+    access: {
+      rules: [{ name: 'admin', action: 'deny', callers: ['*'], paths: [{ kind: 'exact', value: '/admin' }] }],
+      otherwise: 'deny',
+      shadow: false,
+    },
+  };
+  const now = { policy };
+  const decided: string[] = [];
+  const access = new AccessControl({
+    policy: () => now.policy,
+    decided: (_service, action) => decided.push(action),
+  });
+  const channel = new MemoryChannel();
+  const { paths } = setup(
+    emptySnapshot,
+    policy,
+    new AdmittedDelivery({ here: () => channel } as never, access, () => channel),
+  );
+  const web = { name: 'web' as ServiceName, protocol: 'http' } as Service;
+  const here = { node: node('me'), address: parseEndpoint('10.0.0.1:80')! } as Instance;
+  const noted: string[] = [];
+  const origin = {
+    address: parseEndpoint('10.0.0.1:4000') as ClientAddress,
+    program: 'unit:front.service',
+    request: { method: 'GET', path: '/admin' },
+    noted: (what: string) => void noted.push(what),
+  };
+  expect(paths.open(web, here, origin).channel).not.toBe(channel);
+  expect(paths.mayReuse(web, here, origin)).toBe(false);
+  expect(paths.open(web, here, { address: undefined, program: undefined }).channel).toBeInstanceOf(
+    MemoryChannel,
+  );
+  now.policy = { access: { ...policy.access!, shadow: true } };
+  expect(paths.open(web, here, origin).channel).toBe(channel);
+  expect(paths.mayReuse(web, here, origin)).toBe(true);
+  expect(paths.mayReuse(web, { ...here, node: node('c') }, origin)).toBe(true);
+  expect(decided).toEqual(['deny', 'shadow-deny', 'shadow-deny']);
+  expect(noted.map((what) => what.split(':')[0])).toEqual(['deny', 'shadow-deny', 'shadow-deny']);
 });
