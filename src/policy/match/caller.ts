@@ -13,6 +13,20 @@ type Kind = (typeof KINDS)[number];
 /** Endings of systemd units (systemd.unit(5)); without one of them `.service` is meant, as with systemctl. */
 const UNIT_TYPE = /\.(?:service|scope|slice|socket|timer|path|mount|automount|swap|target|device)$/;
 
+/** What may match at all: a rule that denies `service:Shop` would let everybody through. */
+const NAME = {
+  form: /^[a-z0-9.-]*\*?$/,
+  words: 'has a name with other than lower-case letters, digits, - and .',
+};
+const ANY = { form: /./, words: '' };
+const FORMS: Readonly<Record<Kind, { readonly form: RegExp; readonly words: string }>> = {
+  service: NAME,
+  node: NAME,
+  container: { form: /^[0-9a-f]*\*?$/, words: 'has an id that is not lower-case hexadecimal' },
+  unit: ANY,
+  user: ANY,
+};
+
 /** Why this is no {@link CallerPattern}, in words; undefined when it is one. */
 export function callerPatternProblem(pattern: CallerPattern): string | undefined {
   if (pattern === '*') return undefined;
@@ -21,7 +35,9 @@ export function callerPatternProblem(pattern: CallerPattern): string | undefined
     return `begins with none of ${KINDS.map((known) => `${known}:`).join(', ')}, and is not *`;
   }
   if (!/^[\x21-\x7e]+$/.test(name)) return `has no name behind ${kind}:`;
-  return name.slice(0, -1).includes('*') ? 'has a * before its end' : undefined;
+  if (name.slice(0, -1).includes('*')) return 'has a * before its end';
+  const { form, words } = FORMS[kind as Kind];
+  return form.test(name) ? undefined : words;
 }
 
 /** A caller as people name one. */
@@ -61,7 +77,8 @@ function compilePattern(pattern: CallerPattern): CallerMatcher {
   const text = textOf(kind);
   const wanted = kind === 'service' || kind === 'node' ? name : pattern;
   if (wanted.endsWith('*')) {
-    const start = wanted.slice(0, -1);
+    const start =
+      kind === 'container' ? `container:${name.slice(0, -1).slice(0, CONTAINER_ID)}` : wanted.slice(0, -1);
     return (caller) => text(caller)?.startsWith(start) === true;
   }
   const whole = kind === 'service' || kind === 'node' ? name : programOf(kind, name);

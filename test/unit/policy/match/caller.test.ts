@@ -35,6 +35,7 @@ describe('compileCallers', () => {
     ['container:0123456789ab', caller('container:0123456789ab'), true],
     ['container:0123456789abcdef0123', caller('container:0123456789ab'), true],
     ['container:0123*', caller('container:0123456789ab'), true],
+    ['container:0123456789abcdef*', caller('container:0123456789ab'), true],
     ['node:web1', caller(undefined), true],
     ['node:web*', caller(undefined), true],
     ['node:db1', caller(undefined), false],
@@ -57,7 +58,8 @@ describe('callerPatternProblem', () => {
   it.each(['*', 'unit:a', 'service:a.b*', 'node:n*', 'container:ab', 'user:1000'])('takes %s', (pattern) =>
     expect(callerPatternProblem(pattern)).toBeUndefined(),
   );
-  it.each(['', 'alice', 'unit:', 'pid:7', 'unit:a*b', 'user:a b', '**'])('says why not %j', (pattern) =>
-    expect(callerPatternProblem(pattern)).toMatch(/./),
-  );
+  it.each([
+    ...['', 'alice', 'unit:', 'pid:7', 'unit:a*b', 'user:a b', '**'],
+    ...['service:Shop', 'service:a/b', 'node:Web1', 'container:web', 'container:ABC*'],
+  ])('says why not %j', (pattern) => expect(callerPatternProblem(pattern)).toMatch(/./));
 });
