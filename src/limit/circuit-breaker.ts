@@ -47,12 +47,12 @@ export class CircuitBreaker {
     this.#options = options;
   }
 
-  /** Takes one, to be given back by `release`; false when there are as many as there may be. Every worker may have one. */
+  /** Takes one, to be given back by `release`; false when there are as many as there may be. Every worker may have one, unless nobody may. */
   tryAcquire(resource: BreakerResource): boolean {
     const { bounds, workers, now, onRefused } = this.#options;
     const bound = this.#bounds[resource];
     const most = bounds()?.[resource];
-    if (most !== undefined && bound.active >= Math.max(1, Math.ceil(most / workers()))) {
+    if (most !== undefined && bound.active >= Math.ceil(most / workers())) {
       bound.refusedAt = now();
       onRefused(resource);
       if (bound.state === 'closed') this.#enter(resource, bound, 'open');

@@ -56,6 +56,12 @@ describe('circuit breaker', () => {
     expect(breaker.tryAcquire('requests')).toBe(true);
   });
 
+  test('a bound of none lets none through', () => {
+    bounds = { retries: 0 };
+    workers = 4;
+    expect(make().tryAcquire('retries')).toBe(false);
+  });
+
   test('workers share a bound, and each may have one', () => {
     bounds = { requests: 10, retries: 1 };
     workers = 4;
