@@ -18,6 +18,9 @@ export class PeakEwma {
   #penalty = 1;
   #stamp: number;
   #measured = false;
+  /** Those who wait for an answer, and since when none has come although somebody waits. */
+  #waiting = 0;
+  #since = 0;
 
   /** `now`: milliseconds of a clock that never goes back. */
   constructor(estimate: number, now: number) {
@@ -33,7 +36,18 @@ export class PeakEwma {
   /** Expected delay of one request, with what failures add to it; `idle`: nobody waits for an answer. */
   cost(now: number, idle: boolean): number {
     const kept = idle ? this.#kept(now) : 1;
-    return Math.max(this.#estimate * kept, LEAST_MS) * (1 + (this.#penalty - 1) * kept);
+    const silence = this.#waiting > 0 ? now - this.#since : 0;
+    return Math.max(this.#estimate * kept, silence, LEAST_MS) * (1 + (this.#penalty - 1) * kept);
+  }
+
+  /** Somebody waits for an answer from now on. */
+  asked(now: number): void {
+    if (this.#waiting++ === 0) this.#since = now;
+  }
+
+  /** One of those waits no longer, answered or not. */
+  left(): void {
+    this.#waiting--;
   }
 
   /** The delay alone, as of the last answer. */
@@ -43,6 +57,7 @@ export class PeakEwma {
 
   /** An answer that is none of a failure. */
   answered(milliseconds: number, now: number): void {
+    this.#since = now;
     const kept = this.#age(now);
     this.#take(milliseconds, kept);
     this.#measured = true;
@@ -51,6 +66,7 @@ export class PeakEwma {
 
   /** A failure, after so long. Only a slow one says how long an answer takes. */
   failed(milliseconds: number, now: number): void {
+    this.#since = now;
     this.#age(now);
     this.#estimate = Math.max(this.#estimate, milliseconds);
     this.#penalty = Math.min(this.#penalty * 2, MAX_PENALTY);

@@ -10,7 +10,7 @@ import { PickerCache, type PickerSlot } from './picker-cache.ts';
 import type { Picker } from './pickers/picker.ts';
 import type { BalanceRule } from './rule.ts';
 import { planOf, servicePicker } from './service-picker.ts';
-import { type Outcomes, type PickToken, Token, UNCOUNTED } from './token.ts';
+import { type Outcomes, type PickToken, Token, UNCOUNTED, UNTIMED } from './token.ts';
 
 /** Steps in which the share of an instance grows in slow start. */
 const SLOW_STEPS = 20;
@@ -18,8 +18,6 @@ const SLOW_STEPS = 20;
 const USE_TOLD_MS = 1000;
 /** From here on a status is the instance's failure. */
 const FIRST_FAILURE = 500;
-/** Beginning of an attempt whose delay is not measured. */
-const UNTIMED = -1;
 /** It has too much to do: no failure, but no reason to send it more. */
 const TOO_MANY_REQUESTS = 429;
 
@@ -60,6 +58,10 @@ export class ServiceBalance implements Outcomes {
     this.#answers = service.protocol === 'http';
     this.#startComparing(rule);
     this.#reconcile(service, Number.NEGATIVE_INFINITY);
+  }
+
+  get answers(): boolean {
+    return this.#answers;
   }
 
   get service(): Service {

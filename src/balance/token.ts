@@ -14,12 +14,17 @@ export interface PickToken {
 
 /** What tokens report to. */
 export interface Outcomes {
+  /** Requests are answered; else being reached is the answer. */
+  readonly answers: boolean;
   /** `began`: on the clock, where delays are measured. */
   connected(record: InstanceRecord, began: number): void;
   failed(record: InstanceRecord, epoch: number): void;
   answered(record: InstanceRecord, epoch: number, status: number, milliseconds: number): void;
   trialChanged(): void;
 }
+
+/** Began at no time that matters: nobody asks for delays. */
+export const UNTIMED = -1;
 
 /** For an instance that was deregistered between its pick and its use, and for probes: nothing is remembered. */
 export const UNCOUNTED: PickToken = { connected() {}, failed() {}, answered() {}, finished() {} };
@@ -33,6 +38,7 @@ export class Token implements PickToken {
   readonly #began: number;
   #decided = false;
   #answered = false;
+  #waits = false;
   #finished = false;
 
   constructor(outcomes: Outcomes, record: InstanceRecord, began: number) {
@@ -47,11 +53,15 @@ export class Token implements PickToken {
       outcomes.trialChanged();
     }
     record.active++;
+    if (began === UNTIMED) return;
+    this.#waits = true;
+    record.latency.asked(began);
   }
 
   connected(): void {
     if (this.#decided || this.#finished) return;
     this.#decided = true;
+    if (!this.#outcomes.answers) this.#left();
     this.#outcomes.connected(this.#record, this.#began);
   }
 
@@ -59,18 +69,21 @@ export class Token implements PickToken {
     if (this.#decided || this.#finished) return;
     this.#decided = true;
     this.#answered = true;
+    this.#left();
     this.#outcomes.failed(this.#record, this.#epoch);
   }
 
   answered(status: number, milliseconds: number): void {
     if (this.#answered || this.#finished) return;
     this.#answered = true;
+    this.#left();
     this.#outcomes.answered(this.#record, this.#epoch, status, milliseconds);
   }
 
   finished(): void {
     if (this.#finished) return;
     this.#finished = true;
+    this.#left();
     const { health } = this.#record;
     this.#record.active--;
     // The caller went away before the trial showed anything: the next connection may try.
@@ -78,5 +91,12 @@ export class Token implements PickToken {
       health.trialRunning = false;
       this.#outcomes.trialChanged();
     }
+  }
+
+  /** Nothing is waited for any more. */
+  #left(): void {
+    if (!this.#waits) return;
+    this.#waits = false;
+    this.#record.latency.left();
   }
 }

@@ -20,7 +20,7 @@ const MANY = 11;
 /** The slow one of them takes longer than a second. */
 const SLOW_MS = 1200;
 /** Requests of one measurement: enough for a share to be told from another. */
-const SAMPLE = 3000;
+const SAMPLE = 2000;
 
 let site: Site;
 let a: Host;

@@ -74,3 +74,19 @@ it('is a positive number whatever happens', () => {
     }),
   );
 });
+
+it('one that is silent while somebody waits costs at least that time', () => {
+  const latency = new PeakEwma(30, 0);
+  latency.answered(5, 0);
+  latency.asked(1000);
+  latency.asked(1400);
+  expect(latency.cost(1003, false)).toBeCloseTo(5);
+  expect(latency.cost(1500, false)).toBe(500);
+  // An answer came: the next one is waited for from then on.
+  latency.left();
+  latency.answered(6, 1500);
+  expect(latency.cost(1503, false)).toBeLessThan(10);
+  expect(latency.cost(2500, false)).toBe(1000);
+  latency.left();
+  expect(latency.cost(9999, true)).toBeLessThan(10);
+});
