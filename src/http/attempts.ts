@@ -1,4 +1,3 @@
-import type { RequestHead } from '../http1/request-head.ts';
 import type { ResponseHead } from '../http1/response-head.ts';
 import type { Channel } from '../io/channel.ts';
 import { type EndReason, resetCode } from '../model/connection.ts';
@@ -6,15 +5,13 @@ import type { Instance, Service } from '../model/service.ts';
 import type { Origin } from '../proxy/origin.ts';
 import type { OpenedPath, PickToken } from '../proxy/outbound-dependencies.ts';
 import { UpstreamSearch } from '../proxy/search.ts';
-import type { FoundUpstream, ReusedUpstream, SearchScope, SearchTarget, Seeker } from '../proxy/seeker.ts';
-import type { Admission } from './admission.ts';
+import type { FoundUpstream, ReusedUpstream, SearchTarget, Seeker } from '../proxy/seeker.ts';
+import { type AskedRequest, type Before, originOf, scopeOf, takesRetry } from './asked-request.ts';
 import { Discard } from './discard.ts';
 import type { ExchangeClock } from './exchange-clock.ts';
 import type { ExchangeDependencies, ExchangeOwner } from './exchange-owner.ts';
-import type { Outgoing } from './outgoing.ts';
 import type { RequestJournal } from './request-journal.ts';
-import type { RequestPlan } from './request-plan.ts';
-import type { LostAttempt, RetryRule } from './retry-rule.ts';
+import type { LostAttempt } from './retry-rule.ts';
 import { Upstream, type UpstreamUser } from './upstream.ts';
 import { shareOf } from './upstream-pool.ts';
 
@@ -26,17 +23,6 @@ export interface AttemptsUser extends UpstreamUser {
   unanswered(reason: EndReason, detail: string | undefined, heard: boolean): void;
 }
 
-/** What is asked for, and how. */
-export interface AskedRequest {
-  readonly request: RequestHead;
-  readonly outgoing: Outgoing;
-  readonly plan: RequestPlan;
-  readonly rule: RetryRule;
-  /** Undefined: nothing is counted. */
-  readonly admission: Admission | undefined;
-}
-
-type Before = Pick<SearchScope, 'avoid' | 'attempts'>;
 const NOTHING_BEFORE: Before = Object.freeze({});
 
 /**
@@ -93,26 +79,11 @@ export class Attempts implements Seeker {
 
   #find(before: Before): void {
     const opened = this.#owner.takeOpened();
-    const wanted = this.#scope(before);
+    const wanted = scopeOf(this.#asked, before);
     const scope = opened === undefined ? wanted : { ...wanted, first: opened };
     const search = new UpstreamSearch(this.#target, this.#origin, this.#deps, this.#journal, this, scope);
     this.#search = search;
     search.start();
-  }
-
-  #scope(before: Before): SearchScope {
-    const { plan, rule } = this.#asked;
-    const { retries } = rule;
-    const { choice, timeouts } = plan;
-    if (retries === undefined && choice === undefined && timeouts.connect === undefined) return before;
-    return {
-      ...before,
-      ...(choice === undefined ? {} : { choice }),
-      ...(timeouts.connect === undefined ? {} : { connectTimeout: timeouts.connect }),
-      ...(retries === undefined
-        ? {}
-        : { most: rule.onConnectFailure ? rule.attempts : 1, permit: () => this.#permitted() }),
-    };
   }
 
   reuse(service: Service, instance: Instance): ReusedUpstream | undefined {
@@ -185,7 +156,7 @@ export class Attempts implements Seeker {
     const wanted =
       outgoing.repeatable &&
       rule.coversAnswer(request.method, head, this.#search!.attempts) &&
-      this.#permitted();
+      takesRetry(this.#asked);
     if (wanted) {
       this.#refuse(head);
       this.#again();
@@ -244,12 +215,7 @@ export class Attempts implements Seeker {
   #mayGoOn(lost: LostAttempt): boolean {
     const { request, outgoing, rule } = this.#asked;
     const covered = outgoing.repeatable && rule.coversLoss(request.method, lost, this.#search!.attempts);
-    return covered && this.#permitted();
-  }
-
-  #permitted(): boolean {
-    const { rule, admission } = this.#asked;
-    return rule.retries === undefined || admission === undefined || admission.tryRetry(rule.retries);
+    return covered && takesRetry(this.#asked);
   }
 
   #again(): void {
@@ -351,15 +317,4 @@ export class Attempts implements Seeker {
     this.#token?.finished();
     this.#token = undefined;
   }
-}
-
-function originOf(
-  { request: { method, path }, plan }: AskedRequest,
-  journal: RequestJournal,
-  { origin, target }: ExchangeOwner,
-  deps: ExchangeDependencies,
-): Origin {
-  if (deps.policy(target.service.name).access === undefined) return origin;
-  const request = { method, path: plan.path ?? path };
-  return { ...origin, request, noted: (what) => journal.noted(what) };
 }

@@ -165,7 +165,10 @@ function isLocal({ address }: Origin): boolean {
   return address !== undefined && (address.ip === '::1' || address.ip.startsWith('127.'));
 }
 
+/** Longest that a timer of Node may wait; what is longer would be over at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 function timer(milliseconds: number, over: () => void): () => void {
-  const timeout = setTimeout(over, milliseconds);
+  const timeout = setTimeout(over, Math.min(milliseconds, MAX_TIMER_MS));
   return () => clearTimeout(timeout);
 }
