@@ -91,7 +91,7 @@ export class RequestGuard implements Channel {
     inner.handler = {
       open: () => this.handler.open?.(),
       data: (bytes, more) => this.#answered(bytes, more),
-      end: () => this.#tellEnd(),
+      end: () => this.#instanceEnded(),
       drain: () => this.#drained(),
       close: (why) => this.#closed(why),
     };
@@ -153,7 +153,8 @@ export class RequestGuard implements Channel {
     if (!this.#denied) this.#requests.flush();
     if (at < bytes.length && !this.#last) this.#rest = Uint8Array.prototype.slice.call(bytes, at);
     this.#settle();
-    return this.#rest === undefined && !this.#requests.blocked;
+    // Who waits for nothing more is not told of room either.
+    return this.#state !== 'reading' || (this.#rest === undefined && !this.#requests.blocked);
   }
 
   #mayRead(): boolean {
@@ -215,8 +216,15 @@ export class RequestGuard implements Channel {
   #settle(): void {
     if (this.#state !== 'reading') return;
     if (this.#request !== undefined) {
+      const brokenOff = this.#ended && !this.#requestDone && this.#rest === undefined;
+      if (brokenOff && !this.#denied && !this.#answerDone) {
+        this.#fail('the caller ended within a request');
+        return;
+      }
+      this.#last ||= brokenOff;
       // The rest of a denied request is not waited for when nothing follows it.
-      if (!this.#answerDone || !(this.#requestDone || (this.#denied && this.#last))) return;
+      const waits = !this.#requestDone && !brokenOff && !(this.#denied && this.#last);
+      if (waits || !this.#answerDone) return;
       this.#request = undefined;
       this.#denied = false;
       this.#discarded = 0;
@@ -284,6 +292,13 @@ export class RequestGuard implements Channel {
   }
 
   // From the instance.
+
+  /** Nothing more comes of it: who is being answered has all of it, or as much as there will be. */
+  #instanceEnded(): void {
+    if (this.#state !== 'reading' || this.#request === undefined) this.#tellEnd();
+    else if (this.#denied) this.#last = true;
+    else this.#leave();
+  }
 
   #answered(bytes: Uint8Array, more: boolean | undefined): void {
     if (this.#state === 'switched') this.handler.data(bytes, more);

@@ -236,6 +236,69 @@ describe('RequestGuard', () => {
     expect(seen.drains).toBe(1);
   });
 
+  it('lets go of an instance that ends its side with the answer, or within it', () => {
+    for (const answer of [
+      'HTTP/1.1 200 OK\r\n\r\nall of it',
+      'HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx',
+    ]) {
+      const { inner, guard, seen } = setup();
+      guard.write(get('/yes'));
+      inner.handler.data(Buffer.from(answer));
+      inner.handler.end();
+      expect([seen.text, seen.ended, inner.ended]).toEqual([answer, true, true]);
+      guard.write(get('/yes'));
+      guard.end();
+      inner.close({ reason: 'done', delivered: true });
+      expect(seen.close?.reason).toBe('done');
+    }
+  });
+
+  it('lets go of an instance that ends its side before it has all of the request', () => {
+    const { inner, guard, seen } = setup();
+    guard.write(Buffer.from('POST /yes HTTP/1.1\r\nhost: web\r\ncontent-length: 9\r\n\r\nab'));
+    inner.handler.data(ok('enough'));
+    inner.handler.end();
+    expect([seen.ended, inner.ended]).toEqual([true, true]);
+    expect(guard.write(Buffer.from('cdefghi'))).toBe(true);
+  });
+
+  it('still gives its own answer when the instance ends its side meanwhile', async () => {
+    const { inner, guard, seen } = setup();
+    guard.write(get('/no'));
+    inner.handler.end();
+    expect(seen.ended).toBe(false);
+    await turn();
+    expect(seen.text).toMatch(FORBIDDEN);
+    expect([seen.ended, inner.ended]).toEqual([true, true]);
+  });
+
+  it.each([
+    ['that was allowed', '/yes', 'protocol', ''],
+    ['that was denied', '/no', undefined, 'HTTP/1.1 403'],
+  ])(
+    'waits for nothing more of a request %s when its caller ends within it',
+    async (_what, path, reset, said) => {
+      const { inner, guard, seen } = setup();
+      guard.write(Buffer.from(`POST ${path} HTTP/1.1\r\nhost: web\r\ncontent-length: 9\r\n\r\nab`));
+      guard.end();
+      await turn();
+      expect(inner.resetWith).toBe(reset);
+      expect(inner.ended || inner.closed).toBe(true);
+      expect(seen.text.slice(0, 12)).toBe(said);
+    },
+  );
+
+  it('does not stop a writer for room that nobody will tell of', async () => {
+    const { inner, guard, seen } = setup();
+    guard.write(
+      Buffer.from('POST /yes HTTP/1.1\r\nhost: web\r\nconnection: close\r\ncontent-length: 4\r\n\r\nab'),
+    );
+    inner.handler.data(ok('enough'));
+    inner.full = true;
+    expect(guard.write(Buffer.from('cd'))).toBe(true);
+    expect([inner.ended, seen.ended]).toEqual([true, true]);
+  });
+
   it('ends as the instance does', () => {
     const { inner, guard, seen } = setup();
     guard.write(get('/yes'));
