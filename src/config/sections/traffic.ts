@@ -19,7 +19,9 @@ export const balance = z
       .min(1)
       .max(10)
       .default(3)
-      .describe('Instances tried for one connection, as long as no byte reached any.'),
+      .describe(
+        'Attempts for one connection, as long as no byte reached anybody, and for one request that may be asked again.',
+      ),
     replayBuffer: size('64KiB', 0).describe("Most of a caller's first bytes kept for another attempt."),
     ejectAfter: count(5).describe('Consecutive failures after which an instance is set aside.'),
     ejectBase: duration('5s').describe('First time out; doubles with each ejection in a row.'),
