@@ -23,7 +23,7 @@ import { lastAnswer } from './last-answer.ts';
 import { MessageWriter } from './message-writer.ts';
 import { RequestJournal } from './request-journal.ts';
 import { IDLE_MS, STREAM_SILENCE_MS } from './silence.ts';
-import { type Aim, OneTarget, type Refused, type RequestTargets } from './targets.ts';
+import { type Aim, OneTarget, type Refused, type RequestTargets, refused } from './targets.ts';
 
 /** What a caller sends behind our last answer is read and dropped up to this: a reset could cost it the answer. */
 const MAX_DISCARDED = 16 << 20;
@@ -259,9 +259,7 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
   #go(head: RequestHead, journal: RequestJournal, aim: Aim | Refused): void {
     if (aim.kind === 'refused') {
       journal.service = undefined;
-      const exchange = new Exchange(head, journal, this, this.#deps);
-      this.#exchange = exchange;
-      exchange.refuse(aim.status, aim.reason, aim.detail);
+      this.#answer(head, journal, aim);
       return;
     }
     this.#aim = aim;
@@ -274,6 +272,12 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
         this.#enter(journal, aim.target);
         return;
       }
+      // The tunnel is a connection like any other to that service.
+      const limit = dependencies.overRate?.(this.#entry);
+      if (limit !== undefined) {
+        this.#answer(head, journal, refused(429, 'rate-limit', `rate limit: ${limit}`));
+        return;
+      }
       const exchange = new ConnectExchange(journal, this, dependencies);
       this.#exchange = exchange;
       exchange.begin();
@@ -282,6 +286,13 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     const exchange = new Exchange(head, journal, this, dependencies);
     this.#exchange = exchange;
     exchange.begin();
+  }
+
+  /** Answers a request that goes nowhere. */
+  #answer(head: RequestHead, journal: RequestJournal, { status, reason, detail }: Refused): void {
+    const exchange = new Exchange(head, journal, this, this.#deps);
+    this.#exchange = exchange;
+    exchange.refuse(status, reason, detail);
   }
 
   /** As {@link #go}, of a request whose way was asked for; the connection may be over by now. */

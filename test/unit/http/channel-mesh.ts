@@ -88,6 +88,9 @@ export class ChannelMesh {
   policy: ServicePolicy = noPolicy;
   /** Undefined: nothing is bounded. */
   limits: RequestLimits | undefined;
+  /** Name of the rate limit that connections are over. */
+  overRate: string | undefined;
+  protocol: Service['protocol'] = 'http';
   instances: Instance[] = ['1', '2', '3'].map((id) => instanceOf(id));
   choices: (Choice | undefined)[] = [];
   random = (): number => 0.5;
@@ -140,7 +143,8 @@ export class ChannelMesh {
       direct: () => new MemoryChannel(),
       shared: { route: () => ({ kind: 'passthrough' }), named: () => undefined },
       explicit: {
-        find: (host) => ({ kind: 'unknown', host }),
+        find: (host) =>
+          host === this.service.name ? { kind: 'service', service: this.service } : { kind: 'unknown', host },
         resolve: async () => [],
         forbidden: () => undefined,
       },
@@ -159,6 +163,7 @@ export class ChannelMesh {
       unreached: () => {},
       after,
       breaker: () => undefined,
+      overRate: () => this.overRate,
       policy: () => this.policy,
       settings: () => SETTINGS,
       random: () => this.random(),
@@ -176,23 +181,24 @@ export class ChannelMesh {
 
   get service(): Service {
     return {
-      ...{ name: 'web' as ServiceName, protocol: 'http', mode: 'strict', interchangeable: false },
+      ...{ name: 'web' as ServiceName, protocol: this.protocol, mode: 'strict', interchangeable: false },
       ...{ balance: 'round-robin', hosts: [], addresses: [], instances: this.instances },
     };
   }
 
-  /** A caller that has said this. */
-  call(text = ''): Caller {
+  /** A caller that has said this. `explicit`: to the explicit proxy. */
+  call(text = '', explicit = false): Caller {
     const from = `10.0.0.9:${this.#port++}`;
     const entry = this.#connections.begin({
       ...{ direction: 'outbound', callerNode: 'me' as NodeName, callerService: undefined },
       ...{ callerAddress: from, destination: '10.1.0.1:80' },
     });
     entry.callerProgram = 'unit:a.service';
-    entry.service = this.service.name;
+    if (!explicit) entry.service = this.service.name;
     const caller = new Caller(entry);
     const origin = { address: parseEndpoint(from) as ClientAddress, program: entry.callerProgram };
-    this.http.accept(caller, entry, origin, { service: this.service, instance: undefined });
+    if (explicit) this.http.acceptExplicit(caller, entry, origin);
+    else this.http.accept(caller, entry, origin, { service: this.service, instance: undefined });
     if (text !== '') caller.says(text);
     return caller;
   }
