@@ -1,6 +1,6 @@
 import { request } from 'node:http';
 import { adminSocket, type ErrorAnswer } from '../admin/api.ts';
-import { CliError, exitCodes } from './context.ts';
+import { CliError, type ExitCode, exitCodes } from './context.ts';
 
 /** How long the daemon may take: its own bound on a request is 30 s. */
 const ANSWER_MS = 35_000;
@@ -71,7 +71,8 @@ export class DaemonClient {
   #expect<T>({ status, body }: Reply): T {
     if (status >= 200 && status < 300) return body as T;
     const { error } = body as Partial<ErrorAnswer>;
-    const code = status === 422 ? exitCodes.configuration : exitCodes.failed;
+    const codes: Partial<Record<number, ExitCode>> = { 400: exitCodes.usage, 422: exitCodes.configuration };
+    const code = codes[status] ?? exitCodes.failed;
     throw new CliError(code, error?.message ?? `the daemon answered with status ${status}`);
   }
 

@@ -52,7 +52,11 @@ Examples:
 }
 
 async function newSide(path: string | undefined, directory: string): Promise<Side> {
-  if (path === undefined || statSync(path).isDirectory()) return await directorySide(path ?? directory, true);
+  const about = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
+  if (path !== undefined && about === undefined)
+    throw new CliError(exitCodes.system, `there is no file or directory ${path}`);
+  if (path === undefined || about?.isDirectory() === true)
+    return await directorySide(path ?? directory, true);
   const file: PolicyFile = { path, bytes: new Uint8Array(readFileSync(path)) };
   const files = (await filesOf(directory)) ?? [];
   return { ...policiesOf(withFile(files, directory, file)), title: path };

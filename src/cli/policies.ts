@@ -66,6 +66,8 @@ function allText(answer: PoliciesAnswer): string {
     const said = sectionsText({ policy, origins: Object.hasOwn(origins, service) ? origins[service]! : {} });
     lines.push(`\n${service}\n${said.replace(/^(?=.)/gm, '  ')}`);
   }
+  if (all.every(([, policy]) => Object.keys(policy).length === 0))
+    lines.push('nothing is said of any service\n');
   return lines.join('');
 }
 

@@ -108,7 +108,9 @@ describe('without a daemon', () => {
       code: 3,
       err: expect.stringContaining(`${file}:2:7: hops:`),
     });
-    expect(await run('diff', join(base, 'none.yaml'))).toMatchObject({ code: 5 });
+    expect(await run('diff', join(base, 'none.yaml'))).toMatchObject({
+      ...{ code: 5, err: `mesh-node: there is no file or directory ${base}/none.yaml\n` },
+    });
     expect(await run('diff')).toMatchObject({ code: 4, err: expect.stringContaining('it is not running') });
     expect(await run('policies')).toMatchObject({ code: 4 });
   });
