@@ -24,6 +24,10 @@ interface AuthzView {
 export function authzAnswer(question: AuthzQuestion, { node, snapshot, policies }: AuthzView): AuthzAnswer {
   const name = parseServiceName(question.service);
   if (name === undefined) throw wrong(`${question.service} is not a service name`);
+  const { method = 'GET', path = '/' } = question;
+  if (!/^[A-Z][A-Z0-9-]*$/.test(method)) throw wrong(`${method} is not a method, such as GET`);
+  if (!/^(?:\/[\x21-\x7e]*|\*)$/.test(path))
+    throw wrong(`${path} is not a path as it is sent, such as /orders/7`);
   const caller = callerOf(question, node);
   const service = snapshot.services.get(name);
   const { current, origins } = policies;

@@ -90,5 +90,9 @@ describe('authzAnswer', () => {
     [{ service: 'No Service' }, /service name/],
     [{ node: 'no node' }, /node/],
     [{ as: '*' }, /service name/],
+    // As agents refuse them, whatever rules say.
+    [{ method: 'delete' }, /not a method/],
+    [{ path: 'admin' }, /not a path/],
+    [{ path: '/a b' }, /not a path/],
   ])('refuses %j', (question, why) => expect(() => ask(question)).toThrow(why));
 });
