@@ -187,6 +187,8 @@ function expectation(code: string, message: string): string {
       return 'spaces for indentation, not tabs';
     case 'MULTIPLE_DOCS':
       return 'one document';
+    case 'BAD_ALIAS':
+      return 'valid YAML: an alias has a name behind its *; a text that begins with * stands in quotes';
     case 'TAG_RESOLVE_FAILED':
       return 'plain YAML without tags';
     default:

@@ -27,7 +27,7 @@ function compiledOrProblem(regex: string): RE2JS | string {
     const compiled = RE2JS.compile(regex);
     return compiled.programSize() > MAX_REGEX_PROGRAM ? 'is too large: its repetitions multiply' : compiled;
   } catch (error) {
-    return reasonOf(error);
+    return `has ${reasonOf(error).replace(/^error parsing regexp: /, '')}`;
   }
 }
 

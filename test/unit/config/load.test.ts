@@ -134,6 +134,7 @@ describe('errors in the file', () => {
     ['capture: !foo {}', ':1:10: found "!foo", expected plain YAML without tags'],
     [`a: &x [1]\nb: [${'*x,'.repeat(200)}]`, 'Excessive alias count'],
     ['a: *nobody', 'Unresolved alias'],
+    ['a: *', ':1:4: found "*", expected valid YAML: an alias has a name behind its *; a text'],
     ['[1]', ':1:1: found a list, expected map'],
     ['? [a]\n: 1', 'all keys must be strings'],
     ['__proto__: {port: 1}', ':1:1: __proto__: found a key that is not known'],
