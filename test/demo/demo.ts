@@ -7,6 +7,7 @@ import { type Host, Topology } from '../support/topology.ts';
 import { twoZones } from '../support/zones.ts';
 import { Checks, equal } from './checks.ts';
 import { callers, killed, names, type Scene, strict } from './good-citizen.ts';
+import { policies, SHOP, shopDocument } from './policies.ts';
 
 /*
  * The demonstration that scripts/demo runs: three hosts in two data centres, each a network namespace with iptables of
@@ -26,6 +27,7 @@ const PLAN = {
   services: PORTS,
   properties: { vault: { mode: 'strict' } },
   config: { capture: { deadAfter: '1s' } },
+  grants: { b: { host: [...Object.keys(PORTS), SHOP] } },
 } as const;
 /** A service without any instance, at an address that nobody has. */
 const GHOST = { ip: '192.0.2.77', port: 9000 } as const;
@@ -67,6 +69,10 @@ class Demo {
     await names(scene);
     await callers(scene);
     await strict(scene);
+    await policies({
+      ...{ checks, a: scene.a, b: scene.b },
+      ...{ caller: this.#node('a'), callee: this.#node('b') },
+    });
     await this.#coldBoot();
     await this.#zoneAgentKilled();
     await this.#allowList();
@@ -135,6 +141,7 @@ class Demo {
       async () => {
         const started = performance.now();
         await this.#site?.start(PLAN, async (mesh) => {
+          await mesh.writeCatalogue('shop.yaml', shopDocument(this.#host('b').ipv4));
           if (mesh.host.name !== 'a') return;
           await this.#topology.mount(mesh.catalogueDirectory);
           await mesh.writeCatalogue('ghost.yaml', GHOST_DOCUMENT);

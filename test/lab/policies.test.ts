@@ -80,17 +80,7 @@ async function cli(...args: readonly string[]): Promise<string> {
   return (await caller.cli(args)).stdout;
 }
 
-/** Puts a document in force at an agent: every worker goes by it. */
-async function say(mesh: MeshHost, document: object): Promise<void> {
-  const before = (await mesh.metric('mesh_node_policy_version')) ?? 0;
-  await mesh.writePolicies('test.yaml', stringify(document));
-  await waitFor('the policy is in force', async () => {
-    const { policies, workers } = await mesh.status();
-    return (
-      policies.version > before && workers.every(({ policyVersion }) => policyVersion === policies.version)
-    );
-  });
-}
+const say = (mesh: MeshHost, document: object): Promise<void> => mesh.sayPolicies(document);
 
 /** So many requests on connections that stay. */
 async function measure(
@@ -132,7 +122,7 @@ describe('a canary', () => {
     const requests = await Requests.start(a, WHOLE, WEB, 8);
     for (let i = 0; i < 30; i++) {
       const document = i % 10 === 5 ? { service: 'web', nonsense: true } : canary((i * 7) % 101);
-      await caller.writePolicies('test.yaml', stringify(document));
+      await caller.writePolicies('said.yaml', stringify(document));
       await pause(100);
     }
     await say(caller, canary(0));
@@ -140,7 +130,7 @@ describe('a canary', () => {
     expect(failures).toEqual({});
     expect(Object.keys(by).sort()).toEqual(['v1', 'v2']);
     const events = await cli('events');
-    expect(events).toMatch(/policy .*test\.yaml:\d+/);
+    expect(events).toMatch(/policy .*said\.yaml:\d+/);
   });
 });
 

@@ -1,6 +1,7 @@
 import { access, chmod, chown, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
+import { stringify } from 'yaml';
 import { adminSocket, type ReadyAnswer, type StatusAnswer } from '../../src/admin/api.ts';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { initAuthority, issueNode, writeNodeBundle } from '../../src/identity/authority.ts';
@@ -233,6 +234,17 @@ export class MeshHost {
     const fresh = join(this.policiesDirectory, `.${name}`);
     await writeFile(fresh, documents, { mode: 0o644 });
     await rename(fresh, join(this.policiesDirectory, name));
+  }
+
+  /** Puts one document of policies in force: resolves when every worker goes by it. */
+  async sayPolicies(document: object): Promise<void> {
+    const { version } = (await this.status()).policies;
+    await this.writePolicies('said.yaml', stringify(document));
+    await waitFor('the policy is in force', async () => {
+      const { policies, workers } = await this.status();
+      const inForce = workers.every(({ policyVersion }) => policyVersion === policies.version);
+      return policies.version > version && inForce;
+    });
   }
 
   async writeAllowList(entries: readonly string[]): Promise<void> {
