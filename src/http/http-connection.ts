@@ -161,7 +161,7 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
     if (most === 0 || silence < most) return;
     if (this.#exchange !== undefined) this.#exchange.silent();
     else if (this.#state === 'serving') this.#close();
-    else if (this.#state === 'switched') {
+    else {
       this.#entry.abort({ reason: 'timeout', detail: 'no byte went either way for too long' });
     }
   }
@@ -169,6 +169,8 @@ export class HttpConnection implements ChannelHandler, ExchangeOwner, Carrier, D
   /** In ms; 0: any. */
   get #mostSilence(): number {
     if (this.#state === 'switched') return this.#switchedSilence;
+    // Whoever has ended, and takes nothing of its last answer, is not half-closed.
+    if (this.#state === 'closing') return IDLE_MS;
     if (this.#exchange !== undefined) return this.#exchange.silence ?? STREAM_SILENCE_MS;
     if (this.#undecided !== undefined) return 0;
     const service = this.#aim?.target.service.name;

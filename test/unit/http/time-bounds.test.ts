@@ -163,6 +163,18 @@ describe('a bound on time', () => {
     expect(idle.resetWith).toBeUndefined();
   });
 
+  it('is an hour for a caller that has ended, and takes nothing of its last answer', async () => {
+    const caller = mesh.call(GET);
+    caller.handler.end();
+    mesh.last.answers(OK);
+    expect(caller.ended).toBe(true);
+    await mesh.pass(3_590_000);
+    expect(caller.resetWith).toBeUndefined();
+    await mesh.pass(20_000);
+    expect(caller.resetWith).toBe('timeout');
+    expect(mesh.ended).toHaveLength(1);
+  });
+
   it('without a policy: half an hour of silence within a request', async () => {
     const caller = mesh.call(GET);
     mesh.last.takes();
