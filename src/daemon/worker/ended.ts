@@ -3,7 +3,7 @@ import type { RequestRecord } from '../../model/request.ts';
 
 /** Connections, and requests, that are remembered when they are over. */
 const MOST_ENDED = 1000;
-/** Longest text of a record that is kept: a target may be as long as a request line. */
+/** Longest text of a record that is told: targets, names of hosts and details are as long as others make them. */
 const MOST_TEXT = 500;
 
 /** What `mesh-node why` is told of a connection or request that is over. */
@@ -42,12 +42,9 @@ export class Ended {
   }
 
   request(record: RequestRecord): void {
-    const { target } = record;
-    this.#requests.add(
-      target !== undefined && target.length > MOST_TEXT
-        ? { ...record, target: target.slice(0, MOST_TEXT) }
-        : record,
-    );
+    const { target, authority } = record;
+    const long = (target?.length ?? 0) > MOST_TEXT || (authority?.length ?? 0) > MOST_TEXT;
+    this.#requests.add(long ? shortened(record) : record);
   }
 
   get size(): number {
@@ -60,12 +57,20 @@ export class Ended {
     const half = Math.ceil(limit / 2);
     for (const record of this.#requests) {
       if (items.length === half) break;
-      items.push({ kind: 'request', ...record });
+      items.push({ kind: 'request', ...shortened(record) });
     }
     for (const record of this.#connections) {
       if (items.length === limit) break;
-      items.push({ kind: 'connection', ...record });
+      items.push({ kind: 'connection', ...shortened(record) });
     }
     return items;
   }
+}
+
+/** With texts that the supervisor takes (control/listings.ts), at any depth. */
+function shortened<T>(value: T): T {
+  if (typeof value === 'string') return value.slice(0, MOST_TEXT) as T;
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return value.map(shortened) as T;
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, shortened(one)])) as T;
 }
