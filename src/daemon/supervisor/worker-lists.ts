@@ -97,7 +97,9 @@ export async function endedLast(
 
 function endedBadly(item: ListItem<'ended'>): boolean {
   if (item.reason !== 'done' && item.reason !== 'client-reset') return true;
-  return item.failures !== undefined || (item.kind === 'request' && item.status >= 500);
+  if (item.failures !== undefined) return true;
+  // Of a connection that goes on after one of its requests was denied.
+  return item.kind === 'request' ? item.status >= 500 : item.access?.startsWith('deny:') === true;
 }
 
 /** What the workers know of the instances of one service. */
