@@ -228,7 +228,8 @@ export class RequestGuard implements Channel {
       this.#request = undefined;
       this.#denied = false;
       this.#discarded = 0;
-      if (this.#last) {
+      // Nor does anything follow an answer that was the instance's last.
+      if (this.#last || !this.#answers.reusable) {
         this.#leave();
         return;
       }

@@ -236,6 +236,19 @@ describe('RequestGuard', () => {
     expect(seen.drains).toBe(1);
   });
 
+  it.each([
+    'HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx',
+    'HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\nx',
+  ])('asks nothing more after an answer that is the last one: %j', (answer) => {
+    const { inner, guard, seen } = setup();
+    guard.write(Buffer.concat([get('/yes'), get('/yes2')]));
+    inner.handler.data(Buffer.from(answer));
+    guard.write(get('/yes3'));
+    expect(seen.text).toBe(answer);
+    expect(inner.text).toBe(get('/yes').toString());
+    expect([inner.ended, seen.ended]).toEqual([true, true]);
+  });
+
   it('lets go of an instance that ends its side with the answer, or within it', () => {
     for (const answer of [
       'HTTP/1.1 200 OK\r\n\r\nall of it',
