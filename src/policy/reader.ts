@@ -42,7 +42,7 @@ export class ThreadedReader implements PolicyReader {
       return await this.#thread.use((ask) => ask(files));
     } catch (error) {
       const origin = files[0]?.path ?? '';
-      return { problems: [{ origin, path: '', found: reasonOf(error), expected: 'less' }] };
+      return { problems: [{ origin, path: '', found: reasonOf(error), expected: 'less' }], unread: true };
     }
   }
 

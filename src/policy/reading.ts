@@ -27,7 +27,13 @@ export interface PolicyContent {
   readonly origins: PolicyOrigins;
 }
 
-export type PolicyReading = PolicyContent | { readonly problems: readonly ConfigProblem[] };
+export type PolicyReading =
+  | PolicyContent
+  | {
+      readonly problems: readonly ConfigProblem[];
+      /** They were not read to their end, for want of time, memory or a thread: another try may do better. */
+      readonly unread?: true;
+    };
 
 /** Service under which sections for all others stand. */
 export const COMMON = '*';

@@ -12,6 +12,9 @@ const LATEST_MS = 250;
 /** Watches miss things (network file systems, a link that is put elsewhere): the directory is compared this often. */
 const RESCAN_MS = 2000;
 
+/** What was not read to its end is read again: after 1, 2, 4 and so on of those times, at most after this many. */
+const MOST_RESCANS = 32;
+
 /** What the watch tells its owner. The same is told once. */
 export interface PolicyObserver {
   /** A set that is good as a whole, and what it was read from; to be used from now on. */
@@ -43,6 +46,9 @@ export class PolicyWatch {
   #stopped = false;
   #fingerprint: string | undefined;
   #told: Told | undefined;
+  /** How often in a row the reader did not come to the end, and how many rescans it is left alone. */
+  #unread = 0;
+  #rescansLeft = 0;
   #warnings = '';
 
   constructor(directory: string, reader: PolicyReader, observer: PolicyObserver) {
@@ -109,6 +115,8 @@ export class PolicyWatch {
     if (this.#told?.files !== undefined && sameFiles(this.#told.files, files)) return;
     const content = files.length === 0 ? nothing : await this.#reader.read(files);
     if (this.#stopped) return;
+    this.#unread = 'unread' in content ? this.#unread + 1 : 0;
+    this.#rescansLeft = Math.min(2 ** (this.#unread - 1), MOST_RESCANS);
     if ('problems' in content) this.#refuse(content.problems.map(formatProblem));
     else {
       this.#told = { files };
@@ -132,7 +140,8 @@ export class PolicyWatch {
   async #compare(): Promise<void> {
     if (this.#looking !== undefined) return;
     const now = await fingerprintOf(this.#directory);
-    if (!this.#stopped && (now === undefined || now !== this.#fingerprint)) {
+    const retry = this.#unread > 0 && --this.#rescansLeft <= 0;
+    if (!this.#stopped && (retry || now === undefined || now !== this.#fingerprint)) {
       this.#unwatch(); // it may be another directory
       await this.look();
     }

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { readPolicies } from '../../../src/policy/reading.ts';
+import { type PolicyReading, readPolicies } from '../../../src/policy/reading.ts';
 import { PolicyWatch } from '../../../src/policy/watch.ts';
 
 const soon = { timeout: 10_000, interval: 5 };
@@ -11,14 +11,20 @@ let base: string;
 let directory: string;
 let told: string[];
 let watch: PolicyWatch;
+/** How often the reader does not come to the end. */
+let failures: number;
 
 beforeEach(() => {
   base = mkdtempSync(join(tmpdir(), 'mesh-policies-'));
   directory = join(base, 'policies.d');
   mkdirSync(directory);
   told = [];
+  failures = 0;
   const reader = {
-    read: async (files: Parameters<typeof readPolicies>[0]) => readPolicies(files),
+    read: async (files: Parameters<typeof readPolicies>[0]): Promise<PolicyReading> => {
+      if (failures-- <= 0) return readPolicies(files);
+      return { problems: [{ origin: '', path: '', found: 'no time', expected: 'less' }], unread: true };
+    },
     close: async () => {},
   };
   watch = new PolicyWatch(directory, reader, {
@@ -93,6 +99,14 @@ it('notices a directory that goes and comes, and a link that is put elsewhere', 
   await last('1 files: third');
   rmSync(directory);
   await last('missing');
+});
+
+it('reads again, without a change, what was not read to its end', async () => {
+  put('a.yaml', 'service: web\nhops: two');
+  failures = 1;
+  await watch.start();
+  expect(told).toEqual([expect.stringMatching(/^refused .*no time/)]);
+  await last('1 files: web');
 });
 
 it('warns, and no longer when it is put right', async () => {
