@@ -130,7 +130,7 @@ export class RequestGuard implements Channel {
 
   pause(): void {
     this.#paused = true;
-    this.#inner.pause();
+    if (this.#state !== 'leaving') this.#inner.pause();
   }
 
   resume(): void {
@@ -271,6 +271,8 @@ export class RequestGuard implements Channel {
     this.#state = 'leaving';
     this.#rest = undefined;
     this.#inner.end();
+    // Its end is waited for, whatever the reader takes by now.
+    this.#inner.resume();
     this.#tellEnd();
     this.handler.drain();
   }
@@ -304,6 +306,7 @@ export class RequestGuard implements Channel {
   #answered(bytes: Uint8Array, more: boolean | undefined): void {
     if (this.#state === 'switched') this.handler.data(bytes, more);
     else if (this.#state === 'reading') this.#readAnswer(bytes, more);
+    else this.#inner.reset('protocol');
   }
 
   #readAnswer(bytes: Uint8Array, more: boolean | undefined): void {

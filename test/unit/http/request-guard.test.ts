@@ -249,6 +249,18 @@ describe('RequestGuard', () => {
     expect([inner.ended, seen.ended]).toEqual([true, true]);
   });
 
+  it('waits for the end of an instance after its last answer, also when nobody reads, and for nothing else', () => {
+    const { inner, guard, seen } = setup();
+    guard.write(get('/yes', 'connection: close\r\n'));
+    guard.pause();
+    inner.handler.data(ok('x'));
+    guard.pause();
+    expect([inner.paused, inner.ended]).toEqual([false, true]);
+    inner.handler.data(Buffer.from('more'));
+    expect(inner.resetWith).toBe('protocol');
+    expect(seen.text).toBe(ok('x').toString());
+  });
+
   it('lets go of an instance that ends its side with the answer, or within it', () => {
     for (const answer of [
       'HTTP/1.1 200 OK\r\n\r\nall of it',
