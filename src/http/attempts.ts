@@ -92,7 +92,7 @@ export class Attempts implements Seeker {
     const pooled = pool.take(service.name, instance, shareOf(service, this.#owner.origin));
     if (pooled === undefined) return undefined;
     if (this.#origin.request !== undefined && !this.#deps.mayReuse(service, instance, this.#origin)) {
-      pool.put(pooled);
+      pool.put(pooled, pooled.until);
       return undefined;
     }
     this.#pooled = pooled;

@@ -67,8 +67,8 @@ export class UpstreamPool implements UpstreamKeeper {
     return undefined;
   }
 
-  /** Keeps a channel whose request is over, if that can be. */
-  put(upstream: Upstream): void {
+  /** Keeps a channel whose request is over, if that can be. `until`: of one that was taken, and not used. */
+  put(upstream: Upstream, until?: number): void {
     const { channel } = upstream.start;
     const idleMs = idleTime(upstream.keptFor);
     const usable = upstream.reusable && channel.pendingBytes === 0 && idleMs > 0 && !this.#closed;
@@ -83,7 +83,7 @@ export class UpstreamPool implements UpstreamKeeper {
     }
     list.push(upstream);
     this.#size++;
-    upstream.until = performance.now() + idleMs;
+    upstream.until = until ?? performance.now() + idleMs;
     // Whatever happens to it is to be seen at once.
     channel.resume();
     this.#sweepLater();

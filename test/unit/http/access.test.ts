@@ -50,6 +50,20 @@ describe('requests to instances of this host', () => {
     expect(mesh.outcomes.some(({ failed }) => failed)).toBe(false);
   });
 
+  it('that are denied keep no channel for longer than its server may be expected to', async () => {
+    const mesh = new ChannelMesh();
+    mesh.policy = { access };
+    mesh.admits = (_service, _instance, { request }) => request?.path !== '/no';
+    const caller = mesh.call(get('/yes'));
+    const kept = mesh.last.answers(OK);
+    for (let second = 0; second < 4; second++) {
+      await mesh.pass(1000);
+      caller.says(get('/no'));
+    }
+    await mesh.pass(500);
+    expect(kept.ended).toBe(true);
+  });
+
   it('are not named where there are no rules', () => {
     const mesh = new ChannelMesh();
     mesh.admits = (_service, _instance, { request }) => request === undefined;
