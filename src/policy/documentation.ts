@@ -58,8 +58,9 @@ const INTRODUCTION: readonly string[] = [
   'itself. A section without anything in it (`retries:`) has its defaults. Regular expressions are',
   '[RE2](https://github.com/google/re2/wiki/Syntax): they take linear time, and match anywhere unless anchored.',
   '',
-  '*Callers* are named by what the tunnel proved of them: `service:NAME`, `unit:NAME`, `user:NAME`, `container:ID`, `node:NAME`; the',
-  'part behind the colon may end in `*`. `*` alone is everybody.',
+  '*Callers* are named `service:NAME` and `node:NAME`, which the certificate of their host proves, or `unit:NAME`, `user:NAME` and',
+  '`container:ID`, which the agent of their host says: whoever has a host has all of its names. The part behind the colon may end in',
+  '`*`. `*` alone is everybody.',
 ];
 
 const BOUNDS: readonly string[] = [

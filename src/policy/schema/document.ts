@@ -31,7 +31,7 @@ export const sections = {
     'How often a service may be called from this host, whatever the number of workers.',
   ),
   access: access.describe(
-    'Who may call, by what the tunnel proved of the caller. Decided at the agent of the called instance.',
+    'Who may call, by what the tunnel tells of the caller. Decided at the agent of the called instance.',
   ),
   hops: z
     .enum(['two', 'three'])

@@ -4,7 +4,7 @@ import { policyLimits } from '../limits.ts';
 import { callerPatternProblem } from '../match/caller.ts';
 import { regexProblem } from '../match/text.ts';
 import { exactlyOne, oneOrMany, somethingSaid, withShortForm } from './forms.ts';
-import { comparedText, cookieName, headerName, method } from './scalars.ts';
+import { comparedText, cookieName, headerName, method, writtenHeaderName } from './scalars.ts';
 
 const regex = z
   .string()
@@ -71,19 +71,30 @@ export const pathMatch = withShortForm(
   'path, or a map with exact, prefix or regex',
 );
 
-function named<K extends z.ZodType<string, string>>(name: K, what: string) {
+/** `same`: in one form what is the same name, of which there may be one only. */
+function named<K extends z.ZodType<string, string>>(
+  name: K,
+  what: string,
+  same = (key: string): string => key,
+) {
   return z
     .record(name, text)
     .refine(
       (all) => Object.keys(all).length >= 1 && Object.keys(all).length <= policyLimits.named,
       `expected 1 to ${policyLimits.named} names`,
     )
-    .transform((all) => Object.entries(all).map(([key, match]): NamedMatch => ({ name: key, match })))
+    .superRefine((all, context) => {
+      const keys = Object.keys(all);
+      const twice = keys.find((key, at) => keys.findIndex((other) => same(other) === same(key)) < at);
+      if (twice !== undefined)
+        context.addIssue({ code: 'custom', path: [twice], message: 'expected each name once' });
+    })
+    .transform((all) => Object.entries(all).map(([key, match]): NamedMatch => ({ name: same(key), match })))
     .meta({ title: `map of ${what} to text or comparison` });
 }
 
 /** Headers by name, which is without case. */
-export const headerMatches = named(headerName, 'header names');
+export const headerMatches = named(writtenHeaderName, 'header names', (name) => name.toLowerCase());
 
 /** Who calls; a plain text, or a list of which one has to hold. */
 export const callers = oneOrMany(

@@ -23,13 +23,15 @@ export const comparedText = z
   .regex(VISIBLE, 'expected text without control characters')
   .meta({ title: 'text' });
 
-/** Name of a header field, in lower case from here on. */
-export const headerName = z
+/** Name of a header field, as it is written. */
+export const writtenHeaderName = z
   .string()
   .max(128, 'expected at most 128 characters')
   .regex(TOKEN, 'expected the name of a header field')
-  .meta({ title: 'header name' })
-  .transform((name) => name.toLowerCase());
+  .meta({ title: 'header name' });
+
+/** Name of a header field, in lower case from here on. */
+export const headerName = writtenHeaderName.transform((name) => name.toLowerCase());
 
 /** Name of a cookie (RFC 6265: a token). Upper and lower case differ. */
 export const cookieName = z

@@ -82,6 +82,10 @@ describe('routes', () => {
     ],
     ['[{name: a, match: {path: {regex: "(a{100}){100}"}}}]', 'expected a regular expression of RE2'],
     [
+      '[{name: a, match: {headers: {X-A: b, x-a: c}}}]',
+      '2:51: routes[0].match.headers.x-a: found text "c", expected each name once',
+    ],
+    [
       '[{name: a, match: {headers: {"a b": c}}}]',
       '2:38: routes[0].match.headers.a b: found text "a b", expected the name of a header field',
     ],
