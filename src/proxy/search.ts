@@ -120,7 +120,8 @@ export class UpstreamSearch {
   /** Tries the next instance; when none is left, the last failure is the caller's. */
   #next(reason: EndReason, detail: string | undefined, delivered: boolean): void {
     const instance = this.#candidate();
-    if (instance === undefined) {
+    // Where there is nobody to ask, nothing is taken from a budget.
+    if (instance === undefined || !this.#permitted()) {
       this.#giveUp(reason, detail, delivered);
       return;
     }
@@ -316,14 +317,19 @@ export class UpstreamSearch {
   }
 
   #mayRetry(why: ChannelClose): boolean {
-    const may = mayRetry({
+    return mayRetry({
       attempt: this.#attempts,
       maxAttempts: this.#most,
       delivered: why.delivered,
       code: why.reason === 'done' || why.reason === 'local' ? 'reset' : why.reason,
       source: why.source,
     });
-    return may && (this.#free || this.#scope.permit === undefined || this.#scope.permit());
+  }
+
+  /** The first attempt is nobody's retry. */
+  #permitted(): boolean {
+    const { permit } = this.#scope;
+    return permit === undefined || this.#free || this.#tried.size === 0 || permit();
   }
 
   #connect(opened: OpenedPath, failed: (why: ChannelClose) => void): void {

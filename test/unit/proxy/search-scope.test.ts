@@ -106,6 +106,19 @@ describe('a search', () => {
     expect(asked).toEqual([3, 4]);
   });
 
+  it('takes no permission where nobody is left to be asked', () => {
+    const { pick } = deps;
+    deps.pick = (service, exclude) => (exclude.size === 0 ? pick(service, exclude) : undefined);
+    let asked = 0;
+    try {
+      search({ permit: () => ++asked > 0 });
+      last().close(refused);
+    } finally {
+      deps.pick = pick;
+    }
+    expect([asked, failed.length]).toEqual([0, 1]);
+  });
+
   it('hands its choice on, and names a subset in which nobody is', () => {
     const choice = { subset: { version: 'v2' }, key: 'ann' };
     search({ choice });
