@@ -92,7 +92,7 @@ describe('ExemptionWatch', () => {
     watch.stop();
     start(10);
     watch.setList(list('10.0.0.1', 'slow.example.com'));
-    await vi.waitFor(() => expect(told).toHaveLength(1));
+    await vi.waitFor(() => expect(told).toHaveLength(1), { timeout: 10_000 });
     expect(told[0]!.exempt).toHaveLength(1);
     watch.stop();
     told = [];

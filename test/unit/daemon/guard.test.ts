@@ -242,7 +242,9 @@ describe('GuardDriver', () => {
       conntrack: async () => ({ entries, most: 1000 }),
     });
     try {
-      await vi.waitFor(() => expect(values(counters).get('mesh_node_conntrack_entries ')).toBe(100));
+      await vi.waitFor(() => expect(values(counters).get('mesh_node_conntrack_entries ')).toBe(100), {
+        timeout: 10_000,
+      });
       expect(driver.status).toEqual({ state: 'in' });
       entries = 930;
       await vi.waitFor(() => expect(asked).toContain('suspend overload'), 3000);

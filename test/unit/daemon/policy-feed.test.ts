@@ -152,5 +152,5 @@ it('has none where the directory never was', async () => {
   expect(blocked.at(-1)).toBeUndefined();
   mkdirSync(directory);
   await write(good);
-  await vi.waitFor(() => expect(feed.status.version).toBe(1));
+  await vi.waitFor(() => expect(feed.status.version).toBe(1), { timeout: 10_000 });
 });

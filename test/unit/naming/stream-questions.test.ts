@@ -100,10 +100,10 @@ it('answers the rest, in order, when the answers leave', async () => {
   await turn();
   expect(made).toHaveLength(MAX_IN_FLIGHT + 1);
   socket.readAll();
-  await vi.waitFor(() => expect(socket.left).toHaveLength(100));
+  await vi.waitFor(() => expect(socket.left).toHaveLength(100), { timeout: 10_000 });
   expect(socket.left.map((one) => one.readUInt16BE(2))).toEqual(Array.from({ length: 100 }, (_, id) => id));
   socket.push(many(1, 'orders.mesh', 1));
-  await vi.waitFor(() => expect(socket.left).toHaveLength(101));
+  await vi.waitFor(() => expect(socket.left).toHaveLength(101), { timeout: 10_000 });
 });
 
 it('ends a connection from which no answer leaves, whatever it sends', async () => {

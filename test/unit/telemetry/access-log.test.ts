@@ -58,10 +58,10 @@ describe('a file', () => {
     const file = join(directory, 'a.log');
     const log = new AccessLog({ target: file, bufferBytes: 1 << 20 });
     for (let i = 0; i < 500; i++) log.write({ ...sampleRecord, attempts: i });
-    await vi.waitFor(() => expect(linesOf(file)).toHaveLength(500));
+    await vi.waitFor(() => expect(linesOf(file)).toHaveLength(500), { timeout: 10_000 });
     renameSync(file, `${file}.1`);
     log.reopen();
-    await vi.waitFor(() => expect(linesOf(file)).toHaveLength(0));
+    await vi.waitFor(() => expect(linesOf(file)).toHaveLength(0), { timeout: 10_000 });
     log.write(sampleRecord);
     await log.close();
     expect(linesOf(file)).toEqual([accessLogLine(sampleRecord).trimEnd()]);
@@ -105,7 +105,7 @@ describe('a file', () => {
       onFailure: (reason) => failures.push(reason),
     });
     for (let i = 0; i < 10; i++) log.write(sampleRecord);
-    await vi.waitFor(() => expect(failures).toHaveLength(1));
+    await vi.waitFor(() => expect(failures).toHaveLength(1), { timeout: 10_000 });
     await log.close();
     expect(log.dropped).toBe(10);
   });
