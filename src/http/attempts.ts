@@ -116,9 +116,10 @@ export class Attempts implements Seeker {
     this.#upstream = upstream;
     upstream.begin(this.#user, { method: request.method, upgrade: request.upgrade });
     this.#sentBefore = 0;
+    // It may have had room again before it was ours, and then tells nobody; the next write says.
+    this.#owner.requests.blocked = false;
     if (pooled !== undefined) {
       this.#sentBefore = agent?.bytesSent ?? 0;
-      this.#owner.requests.blocked = false;
       this.#sends(channel);
     }
     // On a used channel of an agent it may turn out that nothing has left.

@@ -419,6 +419,19 @@ describe("a caller's connection", () => {
     expect(stream.paused).toBe(false);
   });
 
+  it('is read on when its upstream had room again before it opened', () => {
+    const caller = call();
+    caller.says('PUT / HTTP/1.1\r\nHost: web\r\nContent-Length: 30\r\n\r\n');
+    const { stream } = opened[0]!;
+    stream.full = true;
+    caller.says('01234');
+    stream.full = false;
+    stream.handler.drain();
+    stream.handler.open?.();
+    caller.says('56789');
+    expect(caller.paused).toBe(false);
+  });
+
   it('that is aborted takes its request along, and its search', () => {
     const waiting = call();
     waiting.says(GET);
