@@ -76,6 +76,7 @@ const BOUNDS: readonly string[] = [
   `| routes of a service, their alternatives, names in a map | ${policyLimits.routes}, ${policyLimits.matches}, ${policyLimits.named} |`,
   `| parts of a split, labels of a subset | ${policyLimits.subsets}, ${policyLimits.labels} |`,
   `| rate limits of a service, access rules | ${policyLimits.rateLimits}, ${policyLimits.accessRules} |`,
+  `| regular expressions of a section | ${policyLimits.regexes} |`,
   `| entries of other lists | ${policyLimits.list} |`,
 ];
 

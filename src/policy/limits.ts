@@ -27,6 +27,8 @@ export const policyLimits = Object.freeze({
   labels: 16,
   rateLimits: 64,
   accessRules: 1024,
+  /** Regular expressions of one section: workers compile them all with its first use, and may try all on one request. */
+  regexes: 512,
   /** Characters of a text that is compared, and of a path. */
   text: 1024,
 } as const);

@@ -70,12 +70,23 @@ export const documentSchema = z
         context.addIssue({ code: 'custom', path: ['services', at], message: 'expected each service once' });
       seen.add(name);
     }
+    for (const [section, value] of Object.entries(said)) {
+      if (regexesIn(value) <= policyLimits.regexes) continue;
+      const message = `expected at most ${policyLimits.regexes} regular expressions`;
+      context.addIssue({ code: 'custom', path: [section], message });
+    }
     if (Object.keys(said).length === 0)
       context.addIssue({ code: 'custom', path: [], message: `expected one of ${sectionNames.join(', ')}` });
   })
   .transform(({ service, services, ...policy }): PolicyDocument => {
     return { services: services ?? [service!], policy };
   });
+
+function regexesIn(value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 0;
+  if ('kind' in value && value.kind === 'regex') return 1;
+  return Object.values(value).reduce<number>((sum, one) => sum + regexesIn(one), 0);
+}
 
 /** What one document says, complete. */
 export interface PolicyDocument {

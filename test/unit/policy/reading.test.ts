@@ -100,6 +100,15 @@ describe('bounds', () => {
     ]);
   });
 
+  it('hold for regular expressions of a section', () => {
+    const rules = (paths: number) =>
+      `service: web\naccess:\n  rules:\n${`    - {allow: "*", paths: [${Array(paths).fill('{regex: a}').join()}]}\n`.repeat(4)}`;
+    expect(problems(rules(policyLimits.regexes / 4))).toEqual([]);
+    expect(problems(rules(policyLimits.regexes / 4 + 1))).toEqual([
+      expect.stringContaining(`at most ${policyLimits.regexes} regular expressions`),
+    ]);
+  });
+
   it('hold for what a list of services unfolds to', () => {
     const services = Array.from({ length: 1000 }, (_, i) => `s${i}`).join(', ');
     const rules = Array.from({ length: 200 }, (_, i) => `{allow: 'service:caller-number-${i}'}`).join(', ');
