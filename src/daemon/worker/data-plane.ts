@@ -247,6 +247,8 @@ export class NodeDataPlane implements DataPlane {
   }
 
   metrics(): MetricsDelta {
+    // What is shown is what is: breakers that nobody asks close by themselves.
+    this.#egress.calm();
     return this.#metrics.drain(this.#tunnels.list());
   }
 

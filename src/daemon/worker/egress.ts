@@ -144,7 +144,12 @@ export class Egress {
     this.#outages.use(snapshot);
     this.#probes.use(snapshot);
     this.#http.use(snapshot);
-    this.#limits.services.sweep((service) => snapshot.services.has(service));
+    this.calm();
+  }
+
+  /** Breakers that have refused nothing for a while close, and services that are gone are forgotten. */
+  calm(): void {
+    this.#limits.services.sweep((service) => this.#snapshot.services.has(service));
   }
 
   /** Policies have changed. */
