@@ -325,7 +325,8 @@ export class TunnelSession implements StreamLink, WireSink {
 
   #finish(error: MeshError | undefined, status: number, code: ErrorCode, detail: string): void {
     if (this.state === 'closed') return;
-    if (this.state === 'open') this.#goaway(code, detail);
+    // Before the peer's HELLO as well: it may have opened streams already, and is told that nobody took them.
+    if (this.state !== 'draining') this.#goaway(code, detail);
     this.#life.enter('closed', detail);
     this.#wire.close(status);
     for (const stream of this.#streams.all()) {

@@ -7,6 +7,7 @@ import {
   FRAME_HEADER,
   frameType,
   writeCredit,
+  writeGoaway,
   writeHeader,
   writeHello,
   writePing,
@@ -457,6 +458,18 @@ describe('hostile peers', () => {
     await until('all answers', () =>
       [frame(frameType.data, 1, Buffer.from('hello')), frame(frameType.end, 1), pong].every(has),
     );
+  });
+
+  test('whoever goes away before a HELLO has come says that it took no stream: some may be under way', async () => {
+    const pair = await pairOf();
+    const { socket, closed } = await connected(pair);
+    const received: Buffer[] = [];
+    socket.on('message', (data: Buffer) => received.push(data));
+    pair.acceptor.drain();
+    await until('it ends', closed);
+    const goaway = Buffer.alloc(512);
+    const length = writeGoaway(goaway, 0, { last: 0, code: 'draining', detail: '' });
+    expect(Buffer.concat(received).includes(goaway.subarray(0, length))).toBe(true);
   });
 
   for (const [name, bytes] of [
