@@ -155,18 +155,22 @@ describe('answers of etcd', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as { port: number };
     const log = { info: () => undefined, warn: () => undefined };
-    // Several endpoints, so that there are many attempts before a pause.
-    const source = new EtcdSource({
-      endpoints: Array.from({ length: 16 }, () => `127.0.0.1:${port}`),
-      prefix: '/mesh-node',
-      user: undefined,
-      passwordFile: undefined,
-      tls: undefined,
-      resyncInterval: 20,
-      timeout: 20,
-      context: { zone: 'here', balance: 'round-robin', log },
-    });
-    const catalogue = new Catalogue([source], log);
+    // Several sources with several endpoints, so that there are many attempts before a pause.
+    const sources = Array.from(
+      { length: 10 },
+      (_, i) =>
+        new EtcdSource({
+          endpoints: Array.from({ length: 16 }, () => `127.0.0.1:${port}`),
+          prefix: `/mesh-node${i === 0 ? '' : i}`,
+          user: undefined,
+          passwordFile: undefined,
+          tls: undefined,
+          resyncInterval: 20,
+          timeout: 20,
+          context: { zone: 'here', balance: 'round-robin', log },
+        }),
+    );
+    const catalogue = new Catalogue(sources, log);
     try {
       catalogue.start();
       await vi.waitFor(() => expect(answered).toBeGreaterThan(150), { timeout: 30_000, interval: 20 });

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -136,5 +136,54 @@ export class EtcdServer {
   async remove(): Promise<void> {
     await this.stop();
     rmSync(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** Connections to a server that can be cut while it goes on. */
+export class Relay {
+  /** The last bytes that came from the server. */
+  heard = '';
+  readonly #target: readonly [string, number];
+  #port = 0;
+  #server: Server | undefined;
+  readonly #sockets = new Set<Socket>();
+
+  constructor(target: string) {
+    const [host, port] = target.split(':') as [string, string];
+    this.#target = [host, Number(port)];
+  }
+
+  get endpoint(): string {
+    return `127.0.0.1:${this.#port}`;
+  }
+
+  async open(): Promise<void> {
+    const server = createServer((near) => {
+      const far = connect(this.#target[1], this.#target[0]);
+      for (const socket of [near, far]) {
+        this.#sockets.add(socket);
+        socket.on('error', () => undefined);
+        socket.on('close', () => {
+          near.destroy();
+          far.destroy();
+          this.#sockets.delete(socket);
+        });
+      }
+      near.pipe(far);
+      far.pipe(near);
+      far.on('data', (bytes) => {
+        this.heard = (this.heard + bytes.toString()).slice(-4000);
+      });
+    });
+    this.#server = server;
+    await new Promise<void>((resolve) => server.listen(this.#port, '127.0.0.1', resolve));
+    this.#port = (server.address() as { port: number }).port;
+  }
+
+  async close(): Promise<void> {
+    const server = this.#server;
+    this.#server = undefined;
+    for (const socket of this.#sockets) socket.destroy();
+    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
   }
 }
