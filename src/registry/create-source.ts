@@ -2,6 +2,7 @@ import type { RegistryConfig } from '../config/schema.ts';
 import { type Endpoint, parseEndpoint } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
 import { DnsSource } from './dns-source.ts';
+import { EtcdSource } from './etcd-source.ts';
 import { FileSource } from './file-source.ts';
 import { SerfSource } from './serf-source.ts';
 import type { Source, SourceContext } from './source.ts';
@@ -17,6 +18,14 @@ type Factories = {
 /** Every kind of registry: adding one is its file and its line here (docs/registries.md shows it on an example). */
 const factories: Factories = {
   dns: (config, context) => new DnsSource({ ...config, servers: config.servers.map(endpointOf), context }),
+  etcd: (config, context) =>
+    new EtcdSource({
+      ...config,
+      user: config.user,
+      passwordFile: config.passwordFile,
+      tls: config.tls,
+      context,
+    }),
   file: (config, context) => new FileSource({ ...config, context }),
   serf: (config, context) =>
     new SerfSource({
