@@ -1,6 +1,7 @@
 import type { RegistryConfig } from '../config/schema.ts';
 import { type Endpoint, parseEndpoint } from '../model/address.ts';
 import { MeshError } from '../model/errors.ts';
+import { ConsulSource } from './consul-source.ts';
 import { DnsSource } from './dns-source.ts';
 import { EtcdSource } from './etcd-source.ts';
 import { FileSource } from './file-source.ts';
@@ -17,6 +18,16 @@ type Factories = {
 
 /** Every kind of registry: adding one is its file and its line here (docs/registries.md shows it on an example). */
 const factories: Factories = {
+  consul: (config, context) =>
+    new ConsulSource({
+      ...config,
+      address: endpointOf(config.address),
+      datacenter: config.datacenter,
+      zone: config.zone,
+      tokenFile: config.tokenFile,
+      tls: config.tls,
+      context,
+    }),
   dns: (config, context) => new DnsSource({ ...config, servers: config.servers.map(endpointOf), context }),
   etcd: (config, context) =>
     new EtcdSource({

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { protocols, serviceModes } from '../../model/service.ts';
 import { absolutePath, count, endpoint, path, serviceName, zoneName } from '../scalars.ts';
 import { duration } from '../units.ts';
+import { consulRegistry } from './consul.ts';
 import { etcdRegistry } from './etcd.ts';
 import { zookeeperRegistry } from './zookeeper.ts';
 
@@ -53,6 +54,7 @@ export const registry = z.discriminatedUnion('type', [
   fileRegistry,
   serfRegistry,
   dnsRegistry,
+  consulRegistry,
   zookeeperRegistry,
   etcdRegistry,
 ]);
