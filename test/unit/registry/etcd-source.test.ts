@@ -96,6 +96,52 @@ describe('the etcd source', () => {
     expect(service.mode).toBe('strict');
   });
 
+  test('a service whose description never could be read is left out; the cache keeps what it remembers', async () => {
+    server.put(web, { mode: 'strict' });
+    follow();
+    await knows(['db', 'web']);
+    const remembered = [...catalogue.records()];
+    await catalogue.stop();
+    server.put(web, { mode: 'stern' });
+    follow();
+    await knows(['db']);
+    expect(state().problems).toEqual([expect.stringMatching(/^key "services\/web": mode: Invalid option/)]);
+    await catalogue.stop();
+
+    catalogue = new Catalogue([source(server)], quiet);
+    catalogue.seed(remembered);
+    catalogue.start();
+    await is('synced');
+    expect(names()).toEqual(['db', 'web']);
+    expect(state().cached).toBe(true);
+    server.put(web, { mode: 'strict', protocol: 'tcp' });
+    await vi.waitFor(() => expect(state()).toMatchObject({ cached: false, problems: [] }), soon);
+    const service = [...catalogue.snapshot.services.values()].find(({ name }) => name === 'web')!;
+    expect(service).toMatchObject({ mode: 'strict', protocol: 'tcp' });
+  });
+
+  test('keys outside the layout and values that contradict their key are problems, each with its key', async () => {
+    server.put('/mesh-node/services/db/instance/a', { address: '127.0.1.2:81' });
+    server.put('/mesh-node/services/api', { name: 'other' });
+    server.put(`${web}/instances/b`, { address: '127.0.1.2:80', id: 'c' });
+    server.put('/mesh-node/nodes/h1', { zone: 'dc1', tunnel: '127.0.1.1:15008', name: 'h2' });
+    server.put(`${web}/instances/c`, { address: '127.0.1.2:80', port: 80 });
+    follow();
+    await knows(['db', 'web']);
+    expect(state().problems).toEqual([
+      'key "nodes/h1": name: found "h2"; expected what the key says',
+      'key "services/api": name: found "other"; expected what the key says',
+      expect.stringMatching(
+        /^key "services\/db\/instance\/a": found an unknown key; expected services\/NAME/,
+      ),
+      'key "services/web/instances/b": id: found "c"; expected what the key says',
+      expect.stringMatching(/^key "services\/web\/instances\/c": Unrecognized key: "port"/),
+    ]);
+    server.become(keysOf([{ name: 'web', instances: [{ ip: '127.0.1.1', port: 80 }] }]));
+    await knows(['web']);
+    await vi.waitFor(() => expect(state().problems).toEqual([]), soon);
+  });
+
   test('a large registry is read in pages, of one revision, and followed', async () => {
     for (let i = 0; i < 1234; i++)
       server.put(`${web}/instances/i${i}`, { address: `10.0.${i >> 8}.${i & 255}:80` });
