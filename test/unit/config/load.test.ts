@@ -197,6 +197,14 @@ describe('keys that must fit each other', () => {
       'zones[0].gateways[1].node: found a again',
     ],
     [
+      'registries: [{type: dns, services: [{name: a, srv: a.test}, {name: a, srv: b.test}]}]',
+      'registries[0].services[1].name: found a again',
+    ],
+    [
+      'registries: [{type: consul}, {type: consul, tags: [a]}]',
+      'registries[1]: found consul 127.0.0.1:8500 again',
+    ],
+    [
       'registries: [{type: file}, {type: file}]',
       'registries[1]: found file /etc/mesh-node/catalogue.d again',
     ],

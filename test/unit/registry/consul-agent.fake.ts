@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 
 export interface FakeEntry {
@@ -22,6 +23,7 @@ export class FakeConsulAgent {
   index = 10;
   port = 0;
   token: string | undefined;
+  tls: ServerOptions | undefined;
   /** Nothing is answered any more. */
   silent = false;
   /** Blocking queries are answered at the end of their wait only. */
@@ -37,7 +39,8 @@ export class FakeConsulAgent {
   #wake: (() => void)[] = [];
 
   async listen(): Promise<void> {
-    const server = createServer((request, response) => void this.#serve(request, response));
+    const serve = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response);
+    const server = this.tls === undefined ? createServer(serve) : createTlsServer(this.tls, serve);
     this.#server = server;
     await new Promise<void>((resolve) => server.listen(this.port, '127.0.0.1', resolve));
     this.port = (server.address() as { port: number }).port;

@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -228,6 +229,39 @@ describe('the Consul source', () => {
       follow({ tokenFile });
       await vi.waitFor(() => expect(state().lastError).toMatch(/status 403, "Permission denied"/), soon);
       writeFileSync(tokenFile, 'right\n');
+      await knows(['db', 'web']);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  test('over TLS both sides prove who they are', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'mncon-'));
+    const files = { ca: join(directory, 'cert'), cert: join(directory, 'cert'), key: join(directory, 'key') };
+    const what = ['-subj', '/CN=consul', '-addext', 'subjectAltName=DNS:server.dc1.consul', '-days', '2'];
+    const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+    try {
+      execFileSync('openssl', ['req', ...kind, ...what, '-keyout', files.key, '-out', files.cert], {
+        stdio: 'ignore',
+      });
+      const cert = readFileSync(files.cert);
+      agent.token = undefined;
+      await agent.close();
+      agent.tls = {
+        cert,
+        ca: cert,
+        key: readFileSync(files.key),
+        requestCert: true,
+        rejectUnauthorized: true,
+      };
+      await agent.listen();
+      follow({ tls: files });
+      await vi.waitFor(() => expect(state().lastError).toMatch(/127\.0\.0\.1 is not in the cert/), soon);
+      await catalogue.stop();
+      follow({ tls: { ca: files.ca, serverName: 'server.dc1.consul' } });
+      await is('unreachable');
+      await catalogue.stop();
+      follow({ tls: { ...files, serverName: 'server.dc1.consul' } });
       await knows(['db', 'web']);
     } finally {
       rmSync(directory, { recursive: true });
