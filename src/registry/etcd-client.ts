@@ -121,7 +121,7 @@ export class EtcdClient {
     if (this.#options.credentials !== undefined) await this.#authenticate(signal);
     let response = await this.#post(path, body, signal);
     if (response.statusCode === 401 && this.#options.credentials !== undefined && !fresh) {
-      response.resume();
+      response.destroy();
       this.#token = undefined;
       await this.#authenticate(signal);
       response = await this.#post(path, body, signal);

@@ -19,7 +19,7 @@ import { registryLimits } from './limits.ts';
  */
 
 /** Most bytes of one value: a service with 256 aliases of full length has a quarter of it. */
-export const MAX_VALUE_BYTES = 512 * 1024;
+const MAX_VALUE_BYTES = 512 * 1024;
 /** Keys whose mistakes are remembered in words; more are counted. */
 const MAX_TOLD_KEYS = 1000;
 /** Keys of one registry; further ones are not taken. */
