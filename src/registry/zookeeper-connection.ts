@@ -82,6 +82,7 @@ export class ZookeeperConnection {
     const connection = new ZookeeperConnection(options);
     const abort = () => connection.close(unreachable('stopped'));
     signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
     try {
       const ready = new Promise<void>((resolve) => {
         connection.#ready = resolve;

@@ -7,7 +7,7 @@ import { MeshError } from '../model/errors.ts';
  */
 
 /** Most bytes of one frame. ZooKeeper's own bound (jute.maxbuffer) is 1 MiB unless the operator raised it. */
-export const MAX_FRAME_BYTES = 8 * 1024 * 1024;
+const MAX_FRAME_BYTES = 8 * 1024 * 1024;
 
 const opcodes = { exists: 3, getData: 4, getChildren: 8 } as const;
 /** What can be asked about a path; each leaves a watch, which tells one change. */

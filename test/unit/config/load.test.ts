@@ -205,6 +205,10 @@ describe('keys that must fit each other', () => {
       'registries[1]: found consul 127.0.0.1:8500 again',
     ],
     [
+      'registries: [{type: zookeeper, servers: ["z:1"]}, {type: zookeeper, servers: ["z:1"], names: path}]',
+      'registries[1]: found zookeeper z:1/discovery again',
+    ],
+    [
       'registries: [{type: file}, {type: file}]',
       'registries[1]: found file /etc/mesh-node/catalogue.d again',
     ],
