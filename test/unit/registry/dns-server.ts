@@ -63,7 +63,13 @@ export class DnsServer {
 
   /** The zone has exactly these records, as options of dnsmasq. */
   async become(records: readonly string[]): Promise<void> {
-    const port = await freePort();
+    const next = await this.#begin(records);
+    const before = this.#behind;
+    this.#behind = next;
+    await end(before?.process);
+  }
+
+  async #begin(records: readonly string[]): Promise<{ port: number; process: ChildProcess }> {
     const fixed = [
       '--keep-in-foreground',
       '--conf-file=/dev/null',
@@ -71,19 +77,26 @@ export class DnsServer {
       '--no-resolv',
       '--pid-file',
     ];
-    const where = [`--port=${port}`, '--listen-address=127.0.0.1', '--bind-interfaces', '--local=/test/'];
-    const ready = '--txt-record=ready.test,yes';
     const user = process.getuid?.() === 0 ? ['--user=root'] : [];
-    const child = spawn('dnsmasq', [...fixed, ...where, ...user, ready, ...records], { stdio: 'inherit' });
-    const failed = new Promise<never>((_, reject) => {
-      child.once('error', reject);
-      child.once('exit', (code) => reject(new Error(`dnsmasq ended with ${code}`)));
-    });
-    await Promise.race([this.#answers(port), failed]);
-    failed.catch(() => undefined);
-    const before = this.#behind;
-    this.#behind = { port, process: child };
-    await end(before?.process);
+    const more = ['--local=/test/', '--txt-record=ready.test,yes', ...user, ...records];
+    for (let attempt = 1; ; attempt++) {
+      const port = await freePort();
+      const where = [`--port=${port}`, '--listen-address=127.0.0.1', '--bind-interfaces'];
+      const child = spawn('dnsmasq', [...fixed, ...where, ...more], { stdio: 'inherit' });
+      const failed = new Promise<never>((_, reject) => {
+        child.once('error', reject);
+        child.once('exit', (code) => reject(new Error(`dnsmasq ended with ${code}`)));
+      });
+      failed.catch(() => undefined);
+      try {
+        await Promise.race([this.#answers(port), failed]);
+        return { port, process: child };
+      } catch (error) {
+        await end(child);
+        // The port was free for UDP, and when it was looked at: dnsmasq ends with 2 where it is taken meanwhile.
+        if (child.exitCode !== 2 || attempt === 5) throw error;
+      }
+    }
   }
 
   /** Ends the processes as well. */
@@ -111,7 +124,7 @@ export class DnsServer {
 }
 
 async function end(child: ChildProcess | undefined): Promise<void> {
-  if (child === undefined || child.exitCode !== null) return;
+  if (child?.pid === undefined || child.exitCode !== null) return;
   const gone = once(child, 'exit');
   child.kill();
   await gone;
