@@ -22,7 +22,7 @@ export class MemberHosts {
   readonly #queue = new Set<string>();
   readonly #resolve: (name: string) => Promise<string>;
   readonly #changed: (name: string) => void;
-  #asking = 0;
+  readonly #asking = new Set<string>();
   #idle: (() => void)[] = [];
 
   /** `changed` is called for each name whose address is another one than before. */
@@ -45,7 +45,13 @@ export class MemberHosts {
   /** Asks for names that were not asked for yet. */
   want(hosts: Iterable<string>): void {
     for (const host of hosts) {
-      if (this.#names.has(host) || this.#names.size >= MAX_NAMES || parseIp(host) !== undefined) continue;
+      if (
+        this.#names.has(host) ||
+        this.#asking.has(host) ||
+        this.#names.size >= MAX_NAMES ||
+        parseIp(host) !== undefined
+      )
+        continue;
       this.#names.set(host, { ip: undefined, answered: false });
       this.#queue.add(host);
     }
@@ -55,15 +61,16 @@ export class MemberHosts {
   /** Asks for all of these again, and forgets all others. */
   renew(hosts: ReadonlySet<string>): void {
     for (const name of [...this.#names.keys()]) {
-      if (hosts.has(name)) this.#queue.add(name);
-      else this.#names.delete(name);
+      if (!hosts.has(name)) this.#names.delete(name);
+      // One that hangs must not take the places of others.
+      else if (!this.#asking.has(name)) this.#queue.add(name);
     }
     this.want(hosts);
   }
 
   /** Resolves when nothing is being asked. */
   idle(): Promise<void> {
-    if (this.#asking === 0 && this.#queue.size === 0) return Promise.resolve();
+    if (this.#asking.size === 0 && this.#queue.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#idle.push(resolve));
   }
 
@@ -75,9 +82,9 @@ export class MemberHosts {
 
   #ask(): void {
     for (const name of this.#queue) {
-      if (this.#asking >= MAX_AT_ONCE) return;
+      if (this.#asking.size >= MAX_AT_ONCE) return;
       this.#queue.delete(name);
-      this.#asking++;
+      this.#asking.add(name);
       void this.#one(name);
     }
   }
@@ -90,7 +97,7 @@ export class MemberHosts {
     } catch (error) {
       answered = (error as NodeJS.ErrnoException).code === 'ENOTFOUND';
     }
-    this.#asking--;
+    this.#asking.delete(name);
     const known = this.#names.get(name);
     if (known !== undefined && answered) {
       known.answered = true;
@@ -101,7 +108,7 @@ export class MemberHosts {
       }
     }
     this.#ask();
-    if (this.#asking > 0 || this.#queue.size > 0) return;
+    if (this.#asking.size > 0 || this.#queue.size > 0) return;
     for (const resolve of this.#idle.splice(0)) resolve();
   }
 }

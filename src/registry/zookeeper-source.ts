@@ -146,7 +146,8 @@ export class ZookeeperSource implements Source {
         await Promise.race([walk.compare(), connection.closed]);
         this.#hosts.renew(this.#tree.hosts);
         // Names are waited for once: what was known of them is kept until they are known again.
-        if (!this.#hosts.settled) await pause(timeout, connection.closed, this.#hosts.idle());
+        if (!this.#listed && !this.#hosts.settled)
+          await pause(timeout, connection.closed, this.#hosts.idle());
         this.#tellAll();
         this.#lastZxid = connection.lastZxid;
         await pause(resyncInterval * (0.9 + 0.2 * Math.random()), connection.closed);
