@@ -77,10 +77,29 @@ export function crossCheck(config: Config): readonly Finding[] {
 
   const sources = new Set<string>();
   config.registries.forEach((registry, i) => {
-    const where = registry.type === 'file' ? registry.directory : registry.address;
+    const where = whereabouts(registry);
     const source = `${registry.type} ${where}`;
     if (sources.has(source)) wrong(['registries', i], `${source} again`, 'each registry once');
     sources.add(source);
+    if (registry.type !== 'dns' && registry.type !== 'zookeeper') return;
+    const names = new Set<string>();
+    registry.services.forEach(({ name }, j) => {
+      if (names.has(name))
+        wrong(['registries', i, 'services', j, 'name'], `${name} again`, 'each service once');
+      names.add(name);
+    });
   });
   return findings;
+}
+
+/** What tells a registry from others of its type: where it is asked. */
+function whereabouts(registry: Config['registries'][number]): string {
+  if (registry.type === 'file') return registry.directory;
+  if (registry.type === 'dns') return registry.servers.join(',') || 'of the system';
+  if (registry.type === 'consul') return `${registry.address} ${registry.datacenter ?? ''}`.trim();
+  if (registry.type === 'zookeeper') {
+    return `${registry.servers.join(',')}${registry.services.length > 0 ? '' : registry.path}`;
+  }
+  if (registry.type === 'etcd') return `${registry.endpoints.join(',')}${registry.prefix}`;
+  return registry.address;
 }

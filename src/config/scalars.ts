@@ -51,3 +51,12 @@ export const endpoint = z
     'expected ADDRESS:PORT, for example 10.0.0.1:15008 or [fd00::1]:15008',
   )
   .meta({ title: 'address:port' });
+
+/** A host name or address with port, as clients of servers write it. */
+export const hostPort = z
+  .string()
+  .regex(
+    /^(\[[0-9a-fA-F:.]{2,45}\]|[0-9A-Za-z._-]{1,253}):(?!0)\d{1,5}$/,
+    'expected HOST:PORT, for example etcd1.example:2379',
+  )
+  .meta({ title: 'host:port' });

@@ -55,7 +55,8 @@ const labels = z
     message: `expected at most ${registryLimits.labels} labels`,
   });
 
-const instance = z.strictObject({
+/** One instance as a document writes it. */
+export const instanceSchema = z.strictObject({
   id: checked(parseInstanceId, EXPECT.instance).optional(),
   address: endpoint,
   node: checked(parseNodeName, EXPECT.node).optional(),
@@ -65,7 +66,8 @@ const instance = z.strictObject({
   draining: z.boolean().default(false),
 });
 
-const service = z.strictObject({
+/** One service as a document writes it. */
+export const serviceSchema = z.strictObject({
   name: checked(parseServiceName, EXPECT.service),
   protocol: z.enum(protocols).default(serviceDefaults.protocol),
   mode: z.enum(serviceModes).default(serviceDefaults.mode),
@@ -78,10 +80,11 @@ const service = z.strictObject({
   addresses: z.array(endpoint).max(registryLimits.aliasesPerService).default([]),
   ports: z.array(z.int().min(1).max(65535)).min(1).max(MAX_SERVICE_PORTS).optional(),
   source: z.enum(deliverySources).optional(),
-  instances: z.array(instance).max(registryLimits.instancesPerService).default([]),
+  instances: z.array(instanceSchema).max(registryLimits.instancesPerService).default([]),
 });
 
-const node = z.strictObject({
+/** One node as a document writes it. */
+export const nodeSchema = z.strictObject({
   name: checked(parseNodeName, EXPECT.node),
   zone,
   tunnel: endpoint,
@@ -89,12 +92,12 @@ const node = z.strictObject({
 
 const documentSchema = z.strictObject({
   services: z
-    .array(service)
+    .array(serviceSchema)
     .max(registryLimits.services)
     .nullish()
     .transform((list) => list ?? []),
   nodes: z
-    .array(node)
+    .array(nodeSchema)
     .max(registryLimits.nodes)
     .nullish()
     .transform((list) => list ?? []),
@@ -219,8 +222,8 @@ function describe(
 
 function shapeAt(path: Path): Readonly<Record<string, unknown>> {
   if (path.length === 0) return documentSchema.shape;
-  if (path[0] === 'nodes') return node.shape;
-  return path.includes('instances') ? instance.shape : service.shape;
+  if (path[0] === 'nodes') return nodeSchema.shape;
+  return path.includes('instances') ? instanceSchema.shape : serviceSchema.shape;
 }
 
 /** Names that must be unique within a file; the second one is the mistake. */

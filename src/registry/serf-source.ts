@@ -1,8 +1,8 @@
-import { open } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Endpoint, endpointKey } from '../model/address.ts';
 import { MeshError, reasonOf } from '../model/errors.ts';
 import type { MsgValue } from './msgpack.ts';
+import { readSecret } from './secret-file.ts';
 import { SerfConnection } from './serf-connection.ts';
 import { SerfMembers } from './serf-members.ts';
 import { readMembers, textField } from './serf-rpc.ts';
@@ -12,8 +12,6 @@ import { SourceStateMachine } from './source-state.ts';
 /** First pause after a lost connection; doubles, with full jitter. */
 const BACKOFF_BASE_MS = 100;
 const BACKOFF_MAX_MS = 10_000;
-/** Most bytes of the file with the RPC key. */
-const MAX_KEY_BYTES = 4096;
 /** User events and queries of other programs are not asked for. */
 const EVENTS = 'member-join,member-leave,member-failed,member-update,member-reap';
 
@@ -85,7 +83,7 @@ export class SerfSource implements Source {
   /** One connection, from its opening to its end, which is always an error. */
   async #session(signal: AbortSignal): Promise<void> {
     const { address, authKeyFile, timeout, resyncInterval } = this.#options;
-    const authKey = authKeyFile === undefined ? undefined : await readKey(authKeyFile);
+    const authKey = authKeyFile === undefined ? undefined : await readSecret(authKeyFile);
     const onEvents = (events: readonly ReadonlyMap<string, MsgValue>[]) => this.#events(events);
     const connection = await SerfConnection.open({ address, authKey, timeout, onEvents }, signal);
     const abort = () => connection.close(new MeshError('registry', 'agent', 'stopped'));
@@ -150,19 +148,4 @@ export class SerfSource implements Source {
     if (this.#unreadable > 0) problems.push(`${this.#unreadable} members cannot be read`);
     this.#state.confirmed(problems);
   }
-}
-
-/** The key of the RPC port. A file that others may read is refused: it is not a secret. */
-async function readKey(path: string): Promise<string> {
-  await using file = await open(path, 'r');
-  const about = await file.stat();
-  if ((about.mode & 0o077) !== 0) throw configuration(`${path} is readable by others; expected mode 0600`);
-  if (about.size > MAX_KEY_BYTES) throw configuration(`${path} has more than ${MAX_KEY_BYTES} bytes`);
-  const key = (await file.readFile('utf8')).trim();
-  if (key === '') throw configuration(`${path} is empty`);
-  return key;
-}
-
-function configuration(text: string): MeshError {
-  return new MeshError('configuration', 'operator', text);
 }

@@ -68,7 +68,7 @@ export class SourceStateMachine {
   #move(state: SourceState, fields: Partial<SourceStatus>, changed: boolean): void {
     const from = this.#status.state;
     if (from !== state && !successors[from].includes(state)) throw new RangeError(`${from} → ${state}`);
-    const since = from === state ? this.#status.since : Date.now();
+    const since = from === state ? this.#status.since : (fields.confirmedAt ?? Date.now());
     this.#status = Object.freeze({ ...this.#status, ...fields, state, since });
     if (from !== state) {
       const level = state === 'unreachable' ? 'warn' : 'info';

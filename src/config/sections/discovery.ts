@@ -1,6 +1,10 @@
 import { z } from 'zod';
-import { absolutePath, count, endpoint, path } from '../scalars.ts';
+import { protocols, serviceModes } from '../../model/service.ts';
+import { absolutePath, count, endpoint, path, serviceName, zoneName } from '../scalars.ts';
 import { duration } from '../units.ts';
+import { consulRegistry } from './consul.ts';
+import { etcdRegistry } from './etcd.ts';
+import { zookeeperRegistry } from './zookeeper.ts';
 
 const fileRegistry = z.strictObject({
   type: z.literal('file'),
@@ -17,8 +21,43 @@ const serfRegistry = z.strictObject({
   timeout: duration('5s').describe('Bound on one RPC answer.'),
 });
 
+const srvName = z
+  .string()
+  .regex(/^(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?$/, 'expected a DNS name')
+  .meta({ title: 'DNS name' });
+
+const dnsService = z.strictObject({
+  name: serviceName.describe('Name of the service in the mesh.'),
+  srv: srvName.describe('Name of its SRV records, such as `_http._tcp.orders.example`.'),
+  protocol: z.enum(protocols).optional().describe('What it speaks; default `auto`.'),
+  mode: z.enum(serviceModes).default('permissive').describe('`strict` fails closed.'),
+  zone: zoneName.optional().describe('Zone of its instances; default the zone of this host.'),
+});
+
+const dnsRegistry = z.strictObject({
+  type: z.literal('dns'),
+  services: z.array(dnsService).min(1).max(1000).describe('What is looked up.'),
+  servers: z
+    .array(endpoint)
+    .max(8)
+    .default([])
+    .describe('Name servers, tried in order; none: those of /etc/resolv.conf.'),
+  minInterval: duration('5s').describe(
+    'Least time between two looks; doubles while something cannot be asked.',
+  ),
+  maxInterval: duration('30s').describe('Most time between two looks, whatever the records say.'),
+  timeout: duration('2s').describe('Bound on one question.'),
+});
+
 /** One place that services come from. */
-export const registry = z.discriminatedUnion('type', [fileRegistry, serfRegistry]);
+export const registry = z.discriminatedUnion('type', [
+  fileRegistry,
+  serfRegistry,
+  dnsRegistry,
+  consulRegistry,
+  zookeeperRegistry,
+  etcdRegistry,
+]);
 
 /** What is kept of their answers. */
 export const cache = z
