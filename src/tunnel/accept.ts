@@ -31,6 +31,7 @@ export class TunnelAcceptor {
   #pair: TunnelKeyPair;
   #connections = new Set<Duplex>();
   #upgraded = 0;
+  #onGone: (() => void) | undefined;
   #draining = false;
 
   constructor(context: TunnelContext, credentials: TunnelCredentials, events: SessionEvents) {
@@ -104,7 +105,22 @@ export class TunnelAcceptor {
     this.#draining = true;
     this.#server.close();
     for (const session of [...this.#sessions]) session.close('draining', 'the agent stops');
-    for (const socket of [...this.#connections]) if (this.#sessions.size === 0) socket.destroy();
+    if (this.#upgraded === 0) for (const socket of [...this.#connections]) socket.destroy();
+  }
+
+  /**
+   * Resolves when the peers have ended their side of every tunnel, and at the latest after `milliseconds`. Until then what was
+   * under way to us is read: a reset for it would overtake the GOAWAY, and nobody would know that it was not delivered.
+   */
+  gone(milliseconds: number): Promise<void> {
+    if (this.#upgraded === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const late = setTimeout(resolve, milliseconds);
+      this.#onGone = () => {
+        clearTimeout(late);
+        resolve();
+      };
+    });
   }
 
   #onConnection(socket: Duplex): void {
@@ -156,7 +172,10 @@ export class TunnelAcceptor {
 
   #open(socket: TLSSocket, head: Buffer, peer: PeerIdentity): void {
     this.#upgraded++;
-    socket.once('close', () => this.#upgraded--);
+    socket.once('close', () => {
+      this.#upgraded--;
+      if (this.#upgraded === 0) this.#onGone?.();
+    });
     socket.setTimeout(0);
     socket.setKeepAlive(true, TCP_KEEPALIVE);
     const session = new TunnelSession(this.#context, 'acceptor', socket, head, peer, {

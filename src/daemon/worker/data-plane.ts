@@ -277,7 +277,7 @@ export class NodeDataPlane implements DataPlane {
     this.#tunnels.close();
     this.#lastLeg.close();
     this.#egress.close();
-    await this.#accessLog.close();
+    await Promise.all([this.#accessLog.close(), this.#tunnels.gone()]);
     return cut;
   }
 

@@ -17,6 +17,9 @@ import type { Listener } from '../succession/listeners.ts';
 import type { TunnelView } from './tunnel-view.ts';
 import type { WorkerMetrics } from './worker-metrics.ts';
 
+/** How long peers have to end tunnels that are closed, in ms: they do so at once, or are gone. */
+const FAREWELL_MS = 500;
+
 export interface TunnelsOptions {
   readonly settings: TunnelSettings;
   readonly poller: Poller;
@@ -119,6 +122,11 @@ export class Tunnels {
   close(): void {
     this.#acceptor?.close();
     this.#pool?.close();
+  }
+
+  /** After `close`: resolves when the peers have heard of it, or do not listen. */
+  async gone(): Promise<void> {
+    await this.#acceptor?.gone(FAREWELL_MS);
   }
 
   #incoming(open: OpenRequest, stream: TunnelStream, session: TunnelSession): void {

@@ -472,6 +472,23 @@ describe('hostile peers', () => {
     expect(Buffer.concat(received).includes(goaway.subarray(0, length))).toBe(true);
   });
 
+  test('what is under way to an acceptor that closes does not overtake its last word', async () => {
+    const pair = await pairOf();
+    const { socket } = await connected(pair);
+    let code = 0;
+    socket.on('close', (said: number) => {
+      code = said;
+    });
+    socket.send(hello);
+    await until('open', () => [...pair.acceptor.sessions][0]?.state === 'open');
+    pair.acceptor.close();
+    const gone = pair.acceptor.gone(60_000);
+    for (let id = 1; id < 200; id += 2) socket.send(frame(frameType.open, id, encodeOpen(openEcho)));
+    await until('it ends', () => code !== 0);
+    expect(code).toBe(1000);
+    await gone;
+  });
+
   for (const [name, bytes] of [
     ['a frame before HELLO', frame(frameType.ping, 0, Buffer.alloc(8))],
     ['a HELLO with credit beyond 2^31', Buffer.concat([hello.subarray(0, 8), Buffer.alloc(20, 0xff)])],
