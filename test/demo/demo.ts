@@ -141,10 +141,11 @@ class Demo {
       async () => {
         const started = performance.now();
         await this.#site?.start(PLAN, async (mesh) => {
+          if (mesh.host.name === 'a') {
+            await this.#topology.mount(mesh.catalogueDirectory);
+            await mesh.writeCatalogue('ghost.yaml', GHOST_DOCUMENT);
+          }
           await mesh.writeCatalogue('shop.yaml', shopDocument(this.#host('b').ipv4));
-          if (mesh.host.name !== 'a') return;
-          await this.#topology.mount(mesh.catalogueDirectory);
-          await mesh.writeCatalogue('ghost.yaml', GHOST_DOCUMENT);
         });
         return `${((performance.now() - started) / 1000).toFixed(1)} s`;
       },

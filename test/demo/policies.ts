@@ -55,10 +55,10 @@ export async function policies({ checks, a, caller, b, callee }: PolicyScene): P
   await checks.check('a document that cannot be used is refused with its line; nothing changes', async () => {
     const path = join(caller.directory, 'draft.yaml');
     await writeFile(path, `service: ${SHOP}\nroutes:\n  - name: canary\n    percnt: 10\n`);
-    const { code, stderr } = await caller.cli(['validate', path]);
+    const { code, stdout, stderr } = await caller.cli(['validate', path]);
     if (code !== 3) throw new Error(`validate ended with ${code}`);
-    const line = /draft\.yaml:4:.*/.exec(stderr)?.[0];
-    if (line === undefined) throw new Error(`no line is named: ${stderr}`);
+    const line = /draft\.yaml:4:.*/.exec(stdout + stderr)?.[0];
+    if (line === undefined) throw new Error(`no line is named: ${stdout}${stderr}`);
     return line;
   });
   await checks.check('a canary: user eve sees v2, everybody else v1', async () => {
@@ -81,7 +81,7 @@ export async function policies({ checks, a, caller, b, callee }: PolicyScene): P
     return codes;
   });
   await checks.check('access, decided where the service runs: only user nobody may call', async () => {
-    await caller.sayPolicies({ service: SHOP });
+    await caller.sayPolicies({ service: SHOP, hops: 'three' });
     const rule = { name: 'window-shoppers', allow: ['user:nobody'] };
     const document = { service: SHOP, access: { rules: [rule], otherwise: 'deny' } };
     await callee.sayPolicies(document);
@@ -90,7 +90,7 @@ export async function policies({ checks, a, caller, b, callee }: PolicyScene): P
     if (!denied.startsWith('HTTP/1.1 403') || error !== 'mesh-error: denied') throw new Error(denied);
     const { stdout } = await a.exec([...curl, url], { user: NOBODY });
     equal(stdout.split(' ')[0]!.replace('v2', 'v1'), 'v1');
-    await callee.sayPolicies({ service: SHOP });
+    await callee.sayPolicies({ service: SHOP, hops: 'three' });
     return '403 for root, 200 for nobody';
   });
   await checks.check('mesh-node why tells what became of it', async () => {
