@@ -116,12 +116,22 @@ afterAll(async () => {
 
 describe(`${REQUESTS} generated requests, seed ${seed}`, () => {
   test.each(['nginx', 'haproxy', 'node'])('are the same ones to %s', async (name) => {
+    let refused = 0;
     for (const sent of accepted()) {
       const text = await answers(socket(name), sent);
       const said = `${JSON.stringify(sent.bytes.toString('latin1'))}: ${text}`;
+      if (name === 'nginx' && text.startsWith('HTTP/1.1 400 ')) {
+        // It takes no host with two dots in a row, and no Expect twice: RFC 9110 allows both. What matters is that it reads
+        // nothing else in their place, and nothing behind them.
+        expect(text.match(/^HTTP\/1\.1 \d\d\d/gm), said).toHaveLength(1);
+        expect(text, said).not.toContain('last.example');
+        refused++;
+        continue;
+      }
       expect(text.match(/^HTTP\/1\.1 [2-5]\d\d/gm), said).toEqual(['HTTP/1.1 200', 'HTTP/1.1 200']);
       expect(text, said).toContain('GET /last last.example\n');
       if (sent.method !== 'HEAD') expect(text, said).toContain(sent.line);
     }
+    expect(refused, 'few are refused').toBeLessThan(REQUESTS / 50);
   });
 });
