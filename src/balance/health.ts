@@ -6,7 +6,8 @@ import type { EjectionRule } from './rule.ts';
  * the instance is back. A plain return would cost `ejectAfter` callers a connect timeout each, every time; a trial
  * costs one, and the retry rule hides it.
  */
-export type HealthState = 'healthy' | 'ejected' | 'trial';
+export const healthStates = ['healthy', 'ejected', 'trial'] as const;
+export type HealthState = (typeof healthStates)[number];
 
 /** Why an instance was set aside. `consecutive`: failures in a row. `probe`: the agent's own; only those bring it back. */
 export type EjectionReason = 'consecutive' | 'success-rate' | 'latency' | 'probe';

@@ -1,7 +1,7 @@
 import type { RateLimit, ServicePolicy } from '../model/policy.ts';
 import type { ServiceName } from '../model/service.ts';
 import { compileRequests, type RequestMatcher } from '../policy/match/request.ts';
-import { type CallerView, type RequestView, stickyText } from '../policy/match/request-view.ts';
+import { type CallerView, callerKey, type RequestView, stickyText } from '../policy/match/request-view.ts';
 import type { BucketRate, SharedBuckets } from './shared-buckets.ts';
 
 const NANOSECONDS = 1_000_000;
@@ -92,7 +92,7 @@ function keyFor(per: RateLimit['per']): CompiledLimit['keyOf'] {
     case 'service':
       return () => '';
     case 'caller':
-      return ({ program, address }) => (program === undefined || program === 'unknown' ? address : program);
+      return callerKey;
     case 'header':
       // Requests without the field are counted by no key, and are not limited.
       return (_caller, view) => view && stickyText(per, view);

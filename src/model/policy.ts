@@ -267,6 +267,8 @@ export const emptyPolicySet: PolicySet = Object.freeze({ version: 0, common: noP
 /** Policies by service: one immutable value, swapped whole. Answers are the same object for as long as it is in use. */
 export class Policies {
   readonly version: number;
+  /** Access to some service is restricted. */
+  readonly decideAccess: boolean;
   /** Something depends on which program calls. */
   readonly needNames: boolean;
   readonly #common: ServicePolicy;
@@ -275,7 +277,9 @@ export class Policies {
   constructor(set: PolicySet) {
     this.version = set.version;
     this.#common = set.common;
-    this.needNames = [set.common, ...Object.values(set.services)].some(dependsOnCaller);
+    const all = [set.common, ...Object.values(set.services)];
+    this.decideAccess = all.some(({ access }) => access !== undefined);
+    this.needNames = this.decideAccess || all.some(dependsOnCaller);
     for (const [name, own] of Object.entries(set.services)) {
       this.#services.set(name, Object.freeze({ ...set.common, ...own }));
     }
@@ -287,10 +291,9 @@ export class Policies {
   }
 }
 
-function dependsOnCaller({ access, routes = [], rateLimits = [], balance }: ServicePolicy): boolean {
+function dependsOnCaller({ routes = [], rateLimits = [], balance }: ServicePolicy): boolean {
   const names = ({ callers }: RequestMatch) => callers !== undefined;
   return (
-    access !== undefined ||
     balance?.hash?.kind === 'caller' ||
     rateLimits.some(({ per, matches }) => per.kind === 'caller' || matches.some(names)) ||
     routes.some(({ matches, sticky }) => sticky?.kind === 'caller' || matches.some(names))

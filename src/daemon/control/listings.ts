@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { healthStates } from '../../balance/health.ts';
 import { connectionDirections, connectionPaths } from '../../model/connection.ts';
 import type { WorkerList, WorkerListing } from './messages.ts';
 
@@ -93,7 +94,7 @@ const items = {
   instances: z.object({
     service: text,
     id: text,
-    state: z.enum(['healthy', 'ejected', 'trial']),
+    state: z.enum(healthStates),
     reason: text.optional(),
     failures: count,
     active: count,

@@ -201,7 +201,7 @@ export class NodeDataPlane implements DataPlane {
   usePolicies(policies: Policies): void {
     this.#policies = policies;
     this.#egress.usePolicies();
-    if (policies.needNames) this.#recheck.start();
+    if (policies.decideAccess) this.#recheck.start();
     else this.#recheck.stop();
   }
 

@@ -144,7 +144,6 @@ export class Egress {
     this.#outages.use(snapshot);
     this.#probes.use(snapshot);
     this.#http.use(snapshot);
-    this.calm();
   }
 
   /** Breakers that have refused nothing for a while close, and services that are gone are forgotten. */

@@ -85,6 +85,11 @@ export class HeadView implements RequestView {
   }
 }
 
+/** What tells callers apart: the program, or where that is not known the address. */
+export function callerKey({ program, address }: Pick<CallerView, 'program' | 'address'>): string | undefined {
+  return program === undefined || program === 'unknown' ? address : program;
+}
+
 /** The text that a key means in this request; undefined where it does not carry one. */
 export function stickyText(key: StickyKey, view: RequestView): string | undefined {
   switch (key.kind) {
@@ -92,9 +97,7 @@ export function stickyText(key: StickyKey, view: RequestView): string | undefine
       return view.header(key.name);
     case 'cookie':
       return view.cookie(key.name);
-    case 'caller': {
-      const { program, address } = view.caller;
-      return program === undefined || program === 'unknown' ? address : program;
-    }
+    case 'caller':
+      return callerKey(view.caller);
   }
 }
