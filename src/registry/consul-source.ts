@@ -1,21 +1,19 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { Settling } from '../io/settling.ts';
 import { type Endpoint, endpointKey } from '../model/address.ts';
 import { MeshError, reasonOf } from '../model/errors.ts';
 import type { MeshNode, NodeName, Service, ServiceName } from '../model/service.ts';
 import { type ConsulAnswer, ConsulClient, type ConsulTls } from './consul-client.ts';
 import { type ConsulService, readHealth, readNames } from './consul-records.ts';
-import { readPublic, readSecret } from './secret-file.ts';
+import { jittered, LONGEST_RETRY_MS, retryPause, waited } from './retry-pause.ts';
+import { readSecret } from './secret-file.ts';
 import type { Source, SourceContext, SourceListener, SourceStatus } from './source.ts';
 import { SourceStateMachine } from './source-state.ts';
+import { readTlsFiles } from './tls-files.ts';
 
 /** Services that are watched by blocking queries, each of which holds a connection; an agent takes 200 of one client. */
 const MAX_WATCHES = 128;
 /** Least time between two answers of one watch: Consul's documentation asks for a bound on their rate. */
 const MIN_GAP_MS = 100;
-/** First pause after a failure; doubles, with jitter. */
-const BACKOFF_BASE_MS = 100;
-const BACKOFF_MAX_MS = 10_000;
 /** Answers that come within this time are told together. */
 const QUIET_MS = 10;
 const LATEST_MS = 100;
@@ -129,7 +127,7 @@ export class ConsulSource implements Source {
         const answer =
           index === undefined
             ? await client.read(path, query, signal)
-            : await client.watch(path, query, index, jitter(resyncInterval), signal);
+            : await client.watch(path, query, index, Math.round(jittered(resyncInterval)), signal);
         if (signal.aborted) return;
         take(answer);
         failures = 0;
@@ -141,15 +139,14 @@ export class ConsulSource implements Source {
         index = watched && !back ? answer.index : undefined;
         // Without an index there is nothing to wait for: then, as for what is not watched, by the clock.
         const polled = answer.index === undefined || !watched;
-        pause = polled ? jitter(resyncInterval) : Math.max(0, MIN_GAP_MS - (performance.now() - asked));
+        pause = polled ? jittered(resyncInterval) : Math.max(0, MIN_GAP_MS - (performance.now() - asked));
       } catch (error) {
         if (signal.aborted) return;
         index = undefined;
         this.#failed(path, reasonOf(error), opening);
-        const most = watched ? BACKOFF_MAX_MS : Math.max(BACKOFF_MAX_MS, resyncInterval);
-        pause = Math.min(most, BACKOFF_BASE_MS * 2 ** Math.min(failures++, 16)) * (0.1 + 0.9 * Math.random());
+        pause = retryPause(failures++, watched ? undefined : Math.max(LONGEST_RETRY_MS, resyncInterval));
       }
-      if (pause > 0) await delay(pause, undefined, { signal }).catch(() => undefined);
+      if (pause > 0) await waited(pause, signal);
     }
   }
 
@@ -169,9 +166,7 @@ export class ConsulSource implements Source {
     const { tls } = this.#options;
     if (tls === undefined) return undefined;
     return {
-      ca: await readPublic(tls.ca),
-      ...(tls.cert === undefined ? {} : { cert: await readPublic(tls.cert) }),
-      ...(tls.key === undefined ? {} : { key: await readSecret(tls.key) }),
+      ...(await readTlsFiles(tls)),
       ...(tls.serverName === undefined ? {} : { servername: tls.serverName }),
     };
   }
@@ -262,8 +257,4 @@ export class ConsulSource implements Source {
 
 function pathOf(name: ServiceName): string {
   return `/v1/health/service/${name}`;
-}
-
-function jitter(interval: number): number {
-  return Math.round(interval * (0.9 + 0.2 * Math.random()));
 }

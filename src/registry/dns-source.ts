@@ -1,10 +1,10 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { type Endpoint, endpointKey } from '../model/address.ts';
 import { MeshError, reasonOf } from '../model/errors.ts';
 import type { Protocol, Service, ServiceMode, ServiceName } from '../model/service.ts';
 import { serviceDefaults } from './defaults.ts';
 import { DnsQuestions, type TargetAddresses } from './dns-questions.ts';
 import { instancesOf, type SrvRecord, usedRecords } from './dns-srv.ts';
+import { jittered, waited } from './retry-pause.ts';
 import type { Source, SourceContext, SourceListener, SourceStatus } from './source.ts';
 import { SourceStateMachine } from './source-state.ts';
 
@@ -85,7 +85,7 @@ export class DnsSource implements Source {
         this.#state.unreachable(reasonOf(error));
       }
       const within = Math.min(maxInterval, Math.max(minInterval, pause));
-      await delay(within * (0.9 + 0.2 * Math.random()), undefined, { signal }).catch(() => undefined);
+      await waited(jittered(within), signal);
     }
   }
 

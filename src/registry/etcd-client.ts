@@ -11,21 +11,15 @@ import {
   readWatch,
   type WatchAnswer,
 } from './etcd-answers.ts';
+import type { TlsTexts } from './tls-files.ts';
 
 /** Bytes that are read of an answer that refuses. */
 const MAX_FAILURE_BYTES = 16 * 1024;
 
-/** PEM texts. */
-export interface EtcdTls {
-  readonly ca: string | undefined;
-  readonly cert: string | undefined;
-  readonly key: string | undefined;
-}
-
 interface EtcdClientOptions {
   readonly host: string;
   readonly port: number;
-  readonly tls: EtcdTls | undefined;
+  readonly tls: TlsTexts | undefined;
   readonly credentials: { readonly user: string; readonly password: string } | undefined;
   /** Bound on one answer, and on the beginning of a watch, milliseconds. */
   readonly timeout: number;

@@ -1,17 +1,16 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { Settling } from '../io/settling.ts';
 import { MeshError, reasonOf } from '../model/errors.ts';
 import { type Composed, Composer, nothingComposed, updatesBetween } from './composition.ts';
 import type { RangeAnswer, WatchAnswer } from './etcd-answers.ts';
-import { AnswerTooLarge, EtcdClient, type EtcdTls } from './etcd-client.ts';
+import { AnswerTooLarge, EtcdClient } from './etcd-client.ts';
+import { hostAndPort } from './host-port.ts';
 import { KeyedCatalogue } from './keyed-catalogue.ts';
-import { readPublic, readSecret } from './secret-file.ts';
+import { jittered, retryPause, waited } from './retry-pause.ts';
+import { readSecret } from './secret-file.ts';
 import type { Source, SourceContext, SourceListener, SourceStatus } from './source.ts';
 import { SourceStateMachine } from './source-state.ts';
+import { readTlsFiles } from './tls-files.ts';
 
-/** First pause after all endpoints failed; doubles, with jitter. */
-const BACKOFF_BASE_MS = 100;
-const BACKOFF_MAX_MS = 10_000;
 /** What lasted so long was no failure: the next pause is the first one again. */
 const STEADY_MS = 10_000;
 /** Changes that come within this time are told together, and at the latest after the second. */
@@ -132,8 +131,7 @@ export class EtcdSource implements Source {
       }
       if (++failures % endpoints.length !== 0) continue;
       const rounds = failures / endpoints.length - 1;
-      const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.min(rounds, 16));
-      await delay(ceiling * (0.1 + 0.9 * Math.random()), undefined, { signal }).catch(() => undefined);
+      await waited(retryPause(rounds), signal);
     }
   }
 
@@ -154,16 +152,10 @@ export class EtcdSource implements Source {
   /** Files are read for each session: they are renewed while we run. */
   async #open(endpoint: string): Promise<EtcdClient> {
     const { user, passwordFile, tls: files, timeout } = this.#options;
-    const at = endpoint.lastIndexOf(':');
-    const host = endpoint.slice(0, at).replace(/^\[(.*)\]$/, '$1');
     const password = passwordFile === undefined ? undefined : await readSecret(passwordFile);
-    const tls: EtcdTls | undefined = files && {
-      ca: await readPublic(files.ca),
-      cert: files.cert === undefined ? undefined : await readPublic(files.cert),
-      key: files.key === undefined ? undefined : await readSecret(files.key),
-    };
+    const tls = files && (await readTlsFiles(files));
     const credentials = user === undefined || password === undefined ? undefined : { user, password };
-    return new EtcdClient({ host, port: Number(endpoint.slice(at + 1)), tls, credentials, timeout });
+    return new EtcdClient({ ...hostAndPort(endpoint), tls, credentials, timeout });
   }
 
   /** Reads everything at one revision, page by page, and tells it. */
@@ -207,7 +199,7 @@ export class EtcdSource implements Source {
     this.#keys.endList();
     this.#revision = revision;
     this.#listedAt = performance.now();
-    this.#listAgainAt = this.#listedAt + this.#options.resyncInterval * (0.9 + 0.2 * Math.random());
+    this.#listAgainAt = this.#listedAt + jittered(this.#options.resyncInterval);
     this.#answered = true;
     await this.#tell();
   }

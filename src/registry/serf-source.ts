@@ -1,7 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { type Endpoint, endpointKey } from '../model/address.ts';
 import { MeshError, reasonOf } from '../model/errors.ts';
 import type { MsgValue } from './msgpack.ts';
+import { jittered, pausedWhileOpen, retryPause, waited } from './retry-pause.ts';
 import { readSecret } from './secret-file.ts';
 import { SerfConnection } from './serf-connection.ts';
 import { SerfMembers } from './serf-members.ts';
@@ -9,9 +9,6 @@ import { readMembers, textField } from './serf-rpc.ts';
 import type { Source, SourceContext, SourceListener, SourceStatus } from './source.ts';
 import { SourceStateMachine } from './source-state.ts';
 
-/** First pause after a lost connection; doubles, with full jitter. */
-const BACKOFF_BASE_MS = 100;
-const BACKOFF_MAX_MS = 10_000;
 /** User events and queries of other programs are not asked for. */
 const EVENTS = 'member-join,member-leave,member-failed,member-update,member-reap';
 
@@ -75,8 +72,7 @@ export class SerfSource implements Source {
         this.#state.unreachable(reasonOf(error));
       }
       this.#listed = false;
-      const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.min(this.#failures++, 16));
-      await delay(ceiling * (0.1 + 0.9 * Math.random()), undefined, { signal }).catch(() => undefined);
+      await waited(retryPause(this.#failures++), signal);
     }
   }
 
@@ -94,14 +90,7 @@ export class SerfSource implements Source {
       await connection.stream(EVENTS);
       for (;;) {
         await this.#list(connection);
-        const pause = new AbortController();
-        const next = delay(resyncInterval * (0.9 + 0.2 * Math.random()), undefined, { signal: pause.signal });
-        try {
-          await Promise.race([next, connection.closed]);
-        } finally {
-          pause.abort();
-          next.catch(() => undefined);
-        }
+        await pausedWhileOpen(jittered(resyncInterval), connection.closed);
       }
     } finally {
       signal.removeEventListener('abort', abort);

@@ -1,21 +1,20 @@
 import { isIP } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
 import { createSecureContext, type SecureContext } from 'node:tls';
 import type { RegistryConfig } from '../config/schema.ts';
 import { Settling } from '../io/settling.ts';
 import { MeshError, reasonOf } from '../model/errors.ts';
 import { parseServiceName } from '../model/service.ts';
+import { hostAndPort } from './host-port.ts';
 import { MemberHosts } from './member-hosts.ts';
-import { readPublic, readSecret } from './secret-file.ts';
+import { jittered, pausedWhileOpen, retryPause, waited } from './retry-pause.ts';
+import { readSecret } from './secret-file.ts';
 import { type ServersetRoots, ServersetTree } from './serverset-tree.ts';
 import type { Source, SourceContext, SourceListener, SourceStatus } from './source.ts';
 import { SourceStateMachine } from './source-state.ts';
+import { readTlsFiles } from './tls-files.ts';
 import { ZookeeperConnection, type ZookeeperServer } from './zookeeper-connection.ts';
 import { ServersetWalk } from './zookeeper-walk.ts';
 
-/** First pause after a lost connection; doubles, with jitter. */
-const BACKOFF_BASE_MS = 100;
-const BACKOFF_MAX_MS = 10_000;
 /** Changes that come within this time are told together, and at the latest after the second. */
 const SETTLE_MS = 20;
 const LATEST_MS = 200;
@@ -115,8 +114,7 @@ export class ZookeeperSource implements Source {
       this.#listed = false;
       this.#server = (this.#server + 1) % servers.length;
       if (++this.#failures > ATTEMPTS_BEFORE_ANEW * servers.length) this.#lastZxid = 0n;
-      const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** Math.min(this.#failures - 1, 16));
-      await delay(ceiling * (0.1 + 0.9 * Math.random()), undefined, { signal }).catch(() => undefined);
+      await waited(retryPause(this.#failures - 1), signal);
     }
   }
 
@@ -147,10 +145,10 @@ export class ZookeeperSource implements Source {
         this.#hosts.renew(this.#tree.hosts);
         // Names are waited for once: what was known of them is kept until they are known again.
         if (!this.#listed && !this.#hosts.settled)
-          await pause(timeout, connection.closed, this.#hosts.idle());
+          await pausedWhileOpen(timeout, connection.closed, this.#hosts.idle());
         this.#tellAll();
         this.#lastZxid = connection.lastZxid;
-        await pause(resyncInterval * (0.9 + 0.2 * Math.random()), connection.closed);
+        await pausedWhileOpen(jittered(resyncInterval), connection.closed);
       }
     } finally {
       if (connection.lastZxid > this.#lastZxid && this.#listed) this.#lastZxid = connection.lastZxid;
@@ -199,26 +197,10 @@ export class ZookeeperSource implements Source {
   ): Promise<{ readonly context: SecureContext; readonly serverName: string | undefined } | undefined> {
     const { tls } = this.#options;
     if (tls === undefined) return undefined;
-    const context = createSecureContext({
-      ca: await readPublic(tls.ca),
-      ...(tls.cert === undefined ? {} : { cert: await readPublic(tls.cert) }),
-      ...(tls.key === undefined ? {} : { key: await readSecret(tls.key) }),
-    });
+    const context = createSecureContext(await readTlsFiles(tls));
     // RFC 6066 allows no addresses as server names; the certificate is then compared with the address itself.
     const serverName = tls.serverName ?? (isIP(server.host) === 0 ? server.host : undefined);
     return { context, serverName };
-  }
-}
-
-/** Waits so long, or until `sooner`; rejects when `closed` does. */
-async function pause(ms: number, closed: Promise<never>, sooner?: Promise<void>): Promise<void> {
-  const timer = new AbortController();
-  const next = delay(ms, undefined, { signal: timer.signal });
-  try {
-    await Promise.race([next, closed, ...(sooner === undefined ? [] : [sooner])]);
-  } finally {
-    timer.abort();
-    next.catch(() => undefined);
   }
 }
 
@@ -234,7 +216,7 @@ export function zookeeperSource(
   }));
   const { path, names, sessionTimeout, resyncInterval, timeout } = config;
   return new ZookeeperSource({
-    servers: config.servers.map(serverOf),
+    servers: config.servers.map(hostAndPort),
     roots: services.length > 0 ? { kind: 'services', services } : { kind: 'tree', path, names },
     auth: config.auth,
     tls: config.tls,
@@ -243,10 +225,4 @@ export function zookeeperSource(
     timeout,
     context,
   });
-}
-
-/** Reads `host:port` or `[fd00::1]:port`, whose form the configuration checked. */
-function serverOf(text: string): ZookeeperServer {
-  const cut = text.lastIndexOf(':');
-  return { host: text.slice(0, cut).replace(/^\[|\]$/g, ''), port: Number(text.slice(cut + 1)) };
 }

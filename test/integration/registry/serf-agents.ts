@@ -1,20 +1,11 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { freePort, killed } from './child-servers.ts';
 
 const run = promisify(execFile);
-
-/** A free loopback port; taken again soon after, before anybody else would. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** A real Serf agent on a loopback address of its own. */
 export class SerfAgent {
@@ -113,10 +104,7 @@ export class SerfAgent {
     const child = this.#process;
     this.#process = undefined;
     if (this.#keyFile !== undefined) rmSync(dirname(this.#keyFile), { recursive: true, force: true });
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const over = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
-    await over;
+    await killed(child);
   }
 
   async #command(command: string, rest: readonly string[]): Promise<void> {

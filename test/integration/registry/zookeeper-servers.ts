@@ -4,15 +4,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer as createTlsServer } from 'node:tls';
-
-/** A free loopback port; taken again soon after, before anybody else would. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
+import { freePort, killed } from './child-servers.ts';
 
 /** A real ZooKeeper on loopback (packages zookeeper and a headless JRE). */
 export class Zookeeper {
@@ -75,10 +67,7 @@ export class Zookeeper {
   async kill(): Promise<void> {
     const child = this.#process;
     this.#process = undefined;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const over = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
-    await over;
+    await killed(child);
   }
 
   async close(): Promise<void> {
