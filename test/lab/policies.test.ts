@@ -80,8 +80,6 @@ async function cli(...args: readonly string[]): Promise<string> {
   return (await caller.cli(args)).stdout;
 }
 
-const say = (mesh: MeshHost, document: object): Promise<void> => mesh.sayPolicies(document);
-
 /** So many requests on connections that stay. */
 async function measure(
   host: Host,
@@ -107,7 +105,7 @@ describe('a canary', () => {
   test('0 → 10 → 50 → 100 % under load: no request fails, and shares are what was said', async () => {
     const beside = await Requests.start(a, WHOLE, WEB, 4);
     for (const percent of [0, 10, 50, 100]) {
-      await say(caller, canary(percent));
+      await caller.sayPolicies(canary(percent));
       const { by, failures, done } = await measure(a, WEB, 4);
       expect(failures).toEqual({});
       const share = (by['v2'] ?? 0) / done;
@@ -125,7 +123,7 @@ describe('a canary', () => {
       await caller.writePolicies('said.yaml', stringify(document));
       await pause(100);
     }
-    await say(caller, canary(0));
+    await caller.sayPolicies(canary(0));
     const { failures, by } = await requests.stop();
     expect(failures).toEqual({});
     expect(Object.keys(by).sort()).toEqual(['v1', 'v2']);
@@ -138,7 +136,7 @@ describe('one slow instance of eleven', () => {
   test('peak EWMA keeps 99.9 % under a second; round robin does not', async () => {
     const shares: Record<string, number> = {};
     for (const algorithm of ['round-robin', 'peak-ewma']) {
-      await say(caller, { service: 'fleet', balance: { algorithm } });
+      await caller.sayPolicies({ service: 'fleet', balance: { algorithm } });
       const { failures, late, done } = await measure(
         a,
         FLEET,
@@ -157,7 +155,7 @@ describe('one slow instance of eleven', () => {
 
 test('a storm: retries stay within their budget', async () => {
   const budget = { percent: 20, perSecond: 10 };
-  await say(caller, {
+  await caller.sayPolicies({
     service: 'fleet',
     retries: { on: ['status'], statuses: [503], attempts: 3, budget, backoff: { base: '1ms', max: '2ms' } },
   });
@@ -177,7 +175,7 @@ describe('rate limits', () => {
     ['four workers', () => [other, b] as const],
   ])('%s: what the host may do, and no more', async (_, whose) => {
     const [mesh, host] = whose();
-    await say(mesh, { service: 'web', rateLimits: [{ name: 'all', rate: '200/s', burst: 20 }] });
+    await mesh.sayPolicies({ service: 'web', rateLimits: [{ name: 'all', rate: '200/s', burst: 20 }] });
     const { by, took, failures } = await measure(host, WEB, 16);
     const good = Object.values(by).reduce((sum, count) => sum + count, 0);
     const due = (took / 1000) * 200;
@@ -194,7 +192,7 @@ describe('rate limits', () => {
 });
 
 test('a circuit breaker refuses what is too many, and says so everywhere', async () => {
-  await say(caller, { service: 'web', circuitBreaker: { requests: 2 } });
+  await caller.sayPolicies({ service: 'web', circuitBreaker: { requests: 2 } });
   const { by, failures } = await measure(a, WEB, 8, '/wait/20', 500);
   expect(Object.keys(by)).not.toEqual([]);
   expect(Object.keys(failures).every((text) => text.startsWith('503 overload'))).toBe(true);
@@ -206,7 +204,7 @@ test('a circuit breaker refuses what is too many, and says so everywhere', async
 });
 
 test('explain says what would become of a request, and why what became of one', async () => {
-  await say(caller, {
+  await caller.sayPolicies({
     service: 'web',
     routes: [
       { name: 'eve', match: { headers: { 'x-user': 'eve' } }, subset: { version: 'v2' } },
@@ -237,7 +235,7 @@ test('explain says what would become of a request, and why what became of one', 
 });
 
 test('two hops: past the other agent, where the operator says so', async () => {
-  await say(caller, { service: 'web', hops: 'two' });
+  await caller.sayPolicies({ service: 'web', hops: 'two' });
   await get(a, WEB, 'two-hops');
   const line = await waitFor('the request is written down', async () =>
     (await caller.requestLog()).find(({ target }) => target === '/two-hops'),
