@@ -5,7 +5,7 @@ import { HttpRefusal } from '../http1/refusal.ts';
 import type { RequestHead } from '../http1/request-head.ts';
 import { RequestParser } from '../http1/request-parser.ts';
 import { ResponseParser } from '../http1/response-parser.ts';
-import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
+import { type Channel, type ChannelClose, type ChannelHandler, noHandler } from '../io/channel.ts';
 import type { ErrorCode } from '../model/errors.ts';
 import type { RequestEndReason } from '../model/request.ts';
 import { localAnswerText } from './local-answer.ts';
@@ -20,8 +20,6 @@ const LIMITS: Http1Limits = {
 };
 /** Content of a denied request that is read and dropped, so that another one may follow it. */
 const MAX_DISCARDED = 16 << 20;
-
-const nobody: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
 
 /** What the guard asks, and tells. */
 export interface GuardOwner {
@@ -38,7 +36,7 @@ export interface GuardOwner {
  * Answers are read to find their ends, and passed on as they are.
  */
 export class RequestGuard implements Channel {
-  handler: ChannelHandler = nobody;
+  handler: ChannelHandler = noHandler;
   readonly #inner: Channel;
   readonly #host: string;
   readonly #owner: GuardOwner;

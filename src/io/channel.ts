@@ -35,6 +35,9 @@ export interface ChannelHandler {
   close(why: ChannelClose): void;
 }
 
+/** Of a channel that nobody owns: what it says is not heard. */
+export const noHandler: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
+
 /**
  * A full-duplex byte stream: a TCP socket, a tunnel stream. Starts paused; set `handler`, then `resume()`.
  * Each direction ends by itself. Backpressure is a boolean and a `drain`, as everywhere.

@@ -1,6 +1,6 @@
 import type { Endpoint, Ip } from '../model/address.ts';
 import type { ErrorCode } from '../model/errors.ts';
-import type { Channel, ChannelClose, ChannelHandler } from './channel.ts';
+import { type Channel, type ChannelClose, type ChannelHandler, noHandler } from './channel.ts';
 import {
   beginHandshake,
   bindToAddress,
@@ -36,8 +36,6 @@ const KEEPALIVE_AFTER_SHARE = 0.25;
  * only the call of `handler.close` is due.
  */
 type State = 'connecting' | 'open' | 'closing' | 'closed' | 'detached';
-
-const noHandler: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
 
 /** A non-blocking TCP socket (or any stream socket) on a {@link Poller}. */
 export class TcpChannel implements Channel, PollTarget, Deadline {

@@ -1,11 +1,9 @@
-import type { Channel, ChannelHandler } from '../io/channel.ts';
+import { type Channel, type ChannelHandler, noHandler } from '../io/channel.ts';
 import type { ErrorCode } from '../model/errors.ts';
-
-const nobody: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
 
 /** A channel that says when it is over, whoever owns it by then. Only what is counted goes through one. */
 export class CountedChannel implements Channel {
-  handler: ChannelHandler = nobody;
+  handler: ChannelHandler = noHandler;
   readonly #channel: Channel;
 
   constructor(channel: Channel, over: () => void) {

@@ -1,10 +1,8 @@
-import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
-
-const nobody: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
+import { type Channel, type ChannelClose, type ChannelHandler, noHandler } from '../io/channel.ts';
 
 /** A channel that could not even be tried: it closes at the next turn, like any other that fails to open. */
 export class FailedChannel implements Channel {
-  handler: ChannelHandler = nobody;
+  handler: ChannelHandler = noHandler;
   readonly pendingBytes = 0;
   #why: ChannelClose;
 

@@ -1,8 +1,6 @@
-import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
+import { type Channel, type ChannelClose, type ChannelHandler, noHandler } from '../io/channel.ts';
 import type { ErrorCode } from '../model/errors.ts';
 import type { Candidate } from './candidate.ts';
-
-const nobody: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
 
 /** What a candidate did that kept everybody waiting until another one opened. */
 const OVERTAKEN: ChannelClose = {
@@ -25,7 +23,7 @@ interface Pending {
  * one is slow or gone. Bytes written meanwhile wait here and go to the one that opened, and to no other.
  */
 export class FirstChannel implements Channel {
-  handler: ChannelHandler = nobody;
+  handler: ChannelHandler = noHandler;
   readonly #candidates: Iterator<Candidate>;
   #pending: Pending[] = [];
   /** The one that opened. */

@@ -1,4 +1,4 @@
-import type { Channel, ChannelClose } from '../io/channel.ts';
+import { type Channel, type ChannelClose, noHandler } from '../io/channel.ts';
 import { resetCode } from '../model/connection.ts';
 import type { ErrorCode } from '../model/errors.ts';
 import type { Candidate } from './candidate.ts';
@@ -13,8 +13,6 @@ export interface IncomingStream extends Channel {
   reset(code?: ErrorCode, detail?: string): void;
 }
 
-const silent = { data: () => {}, end: () => {}, drain: () => {}, close: () => {} };
-
 /** Refuses a stream and writes the connection down. */
 export function refuse(
   stream: IncomingStream,
@@ -22,7 +20,7 @@ export function refuse(
   code: ErrorCode,
   detail: string,
 ): void {
-  stream.handler = silent;
+  stream.handler = noHandler;
   stream.reset(code, detail);
   entry.finish(code, detail);
 }

@@ -1,5 +1,5 @@
 import { meansUnreached, type ProbeOutcome } from '../balance/outages.ts';
-import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
+import { type Channel, type ChannelClose, noHandler } from '../io/channel.ts';
 import type { Instance, Service } from '../model/service.ts';
 import type { Origin } from './origin.ts';
 import { AGENT_CONNECTS, type OpenedPath, type PickToken } from './outbound-dependencies.ts';
@@ -121,7 +121,7 @@ export class Prober {
       over(good ? undefined : 'bad');
     };
     channel.handler = {
-      ...silent,
+      ...noHandler,
       open: () => {
         if (question === undefined) {
           told(true);
@@ -136,14 +136,12 @@ export class Prober {
   }
 }
 
-const silent: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
-
 /** Ends a connection that has shown what it was made for; what the service says meanwhile is not heard. */
 function leave(channel: Channel, after: ProberDependencies['after']): void {
   const calm = after(LINGER_MS, () => channel.reset());
   let heard = 0;
   channel.handler = {
-    ...silent,
+    ...noHandler,
     data: (bytes) => {
       heard += bytes.length;
       if (heard > LINGER_BYTES) channel.reset();

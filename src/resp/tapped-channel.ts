@@ -1,7 +1,5 @@
-import type { Channel, ChannelHandler } from '../io/channel.ts';
+import { type Channel, type ChannelHandler, noHandler } from '../io/channel.ts';
 import type { ErrorCode } from '../model/errors.ts';
-
-const nobody: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
 
 /** Who sees what goes over a channel. May keep none of the bytes. */
 export interface Tap {
@@ -15,7 +13,7 @@ export interface Tap {
 
 /** A caller's channel as it is, with somebody who sees the bytes of both directions. */
 export class TappedChannel implements Channel {
-  handler: ChannelHandler = nobody;
+  handler: ChannelHandler = noHandler;
   readonly #channel: Channel;
   readonly #tap: Tap;
 

@@ -1,4 +1,4 @@
-import type { Channel, ChannelClose, ChannelHandler } from '../io/channel.ts';
+import { type Channel, type ChannelClose, type ChannelHandler, noHandler } from '../io/channel.ts';
 import type { ErrorCode } from '../model/errors.ts';
 import type { TunnelSettings } from './context.ts';
 import {
@@ -47,14 +47,12 @@ export interface StreamLink extends SilenceSource {
 /** A session that owes a sign of life for this long gets no new stream while another may be had, in ms. */
 export const DOUBT_AFTER = 500;
 
-const closedByNobody: ChannelHandler = { data() {}, end() {}, drain() {}, close() {} };
-
 /** `queued`: no session yet. `opening`: OPEN sent. `offered`: OPEN received, not yet accepted. */
 export type StreamState = 'queued' | 'opening' | 'offered' | 'open' | 'closed';
 
 /** One byte stream in a tunnel. Made by `TunnelPool.open`, or handed to the owner of an acceptor. */
 export class TunnelStream implements Channel, OutboxClient {
-  handler: ChannelHandler = closedByNobody;
+  handler: ChannelHandler = noHandler;
   readonly #defer: (task: () => void) => void;
   #state: StreamState;
   #link: StreamLink | undefined;
